@@ -1,0 +1,196 @@
+"""Chapter 07: DiT, a transformer that paints in the latent space, here over patches of space and time.
+
+Peebles & Xie 2022, Scalable Diffusion Models with Transformers; text by cross-attention as in Chen et al. 2023 (PixArt-alpha).
+Not to be confused with DeiT (Touvron et al. 2020), which is about training image classifiers with less data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from einops import rearrange
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Sizes of the transformer; in_channels counts the latents' channels."""
+
+    in_channels: int = 16
+    patch_size: int = 2
+    hidden_size: int = 256
+    depth: int = 6
+    num_heads: int = 4
+    mlp_ratio: float = 4.0
+    text_size: int = 128
+
+
+def sincos(x: torch.Tensor, size: int, max_period: float = 10000.0) -> torch.Tensor:
+    """Cosines, then sines, of x at size / 2 frequencies from 1 down to 1 / max_period: (...,) to (..., size)."""
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(size // 2, device=x.device) / (size // 2))
+    angles = x[..., None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> torch.Tensor:
+    """Sine-cosine positions along three axes for a grid of any size: (t h w, hidden_size).
+
+    A quarter of the channels tells the frame, counted from the first; the rest tells row and column, counted from the
+    centre, so that a larger frame extends the same map on all sides.
+    """
+    time_size = 2 * (hidden_size // 8)
+    row_size = 2 * ((hidden_size - time_size) // 4)
+    sizes = (time_size, row_size, hidden_size - time_size - row_size)
+    starts = (0.0, (h - 1) / 2, (w - 1) / 2)
+    axes = [torch.arange(n, device=device) - start for n, start in zip((t, h, w), starts)]
+    grids = torch.meshgrid(*axes, indexing="ij")
+    return torch.cat([sincos(g.flatten(), size, max_period=100.0) for g, size in zip(grids, sizes)], dim=-1)
+
+
+class TimestepEmbedder(nn.Module):
+    """Flow time in [0, 1] to a vector; times are scaled to 0..1000 first, or neighbours would look alike."""
+
+    def __init__(self, hidden_size: int, frequency_size: int = 256):
+        super().__init__()
+        self.frequency_size = frequency_size
+        self.mlp = nn.Sequential(nn.Linear(frequency_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        return self.mlp(sincos(1000 * t, self.frequency_size).to(self.mlp[0].weight.dtype))
+
+
+def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """x (1 + scale) + shift, with shift and scale (b, d) the same for all tokens of x (b, n, d)."""
+    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x to itself, or to a context of another width."""
+
+    def __init__(self, hidden_size: int, num_heads: int, context_size: int | None = None):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(hidden_size, hidden_size)
+        self.kv = nn.Linear(context_size or hidden_size, 2 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.num_heads)
+        k, v = rearrange(self.kv(context), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+        return self.proj(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class DiTBlock(nn.Module):
+    """adaLN-zero around self-attention and MLP (DiT, figure 3), with cross-attention to the text between them.
+
+    Every branch starts closed, by a zero gate or a zero output, so a fresh block is the identity.
+    """
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        d, inner = config.hidden_size, int(config.mlp_ratio * config.hidden_size)
+        self.norm1 = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.norm2 = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.norm_text = nn.LayerNorm(d, eps=1e-6)
+        self.attn = Attention(d, config.num_heads)
+        self.cross = Attention(d, config.num_heads, config.text_size)
+        self.mlp = nn.Sequential(nn.Linear(d, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, d))
+        self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d))
+        for layer in (self.ada_ln[1], self.cross.proj):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.ada_ln(c).chunk(6, dim=1)  # (b, d)
+        y = modulate(self.norm1(x), shift_attn, scale_attn)
+        x = torch.addcmul(x, gate_attn[:, None], self.attn(y, y))
+        x = x + self.cross(self.norm_text(x), text, mask)
+        return torch.addcmul(x, gate_mlp[:, None], self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
+
+
+class FinalLayer(nn.Module):
+    """adaLN, then a linear map from tokens to patches, which starts as zero."""
+
+    def __init__(self, hidden_size: int, out_size: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+        self.linear = nn.Linear(hidden_size, out_size)
+        for layer in (self.ada_ln[1], self.linear):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        shift, scale = self.ada_ln(c).chunk(2, dim=1)
+        return self.linear(modulate(self.norm(x), shift, scale))
+
+
+class VideoDiT(nn.Module):
+    """Velocity of noisy video latents, given the time, a text and the latent frames that are already known."""
+
+    def __init__(self, config: DiTConfig = DiTConfig()):
+        super().__init__()
+        self.config = config
+        d, p, c = config.hidden_size, config.patch_size, config.in_channels
+        self.x_embedder = nn.Linear((2 * c + 1) * p * p, d)  # noisy latents, known latents, mask
+        self.t_embedder = TimestepEmbedder(d)
+        self.text_pooled = nn.Sequential(nn.Linear(config.text_size, d), nn.SiLU(), nn.Linear(d, d))
+        self.no_text = nn.Parameter(0.02 * torch.randn(config.text_size))  # stands for any text when guidance drops it
+        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
+        self.final = FinalLayer(d, c * p * p)
+
+    def config_dict(self) -> dict:
+        return asdict(self.config)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        text: torch.Tensor,
+        text_mask: torch.Tensor,
+        pooled: torch.Tensor,
+        known: torch.Tensor | None = None,
+        clean: torch.Tensor | None = None,
+        drop_text: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict noise - x0.
+
+        Args:
+            x: noisy latents, (b, c, t, h, w), h and w divisible by the patch size.
+            t: flow time in [0, 1], (b,).
+            text, text_mask, pooled: features (b, n, d), which of them are real (b, n), and their mean (b, d).
+            known: 1 where latents are given, 0 where they are wanted, (b, 1, t, 1 or h, 1 or w); None for nothing given.
+            clean: the given latents; elsewhere ignored. Needed with known.
+            drop_text: True for the samples that shall not see their text, (b,).
+
+        Returns:
+            (b, c, t, h, w); where latents are known it means nothing.
+
+        Raises:
+            ValueError: height or width of the latents is not divisible by the patch size.
+        """
+        p = self.config.patch_size
+        frames, height, width = x.shape[2:]
+        if height % p or width % p:
+            raise ValueError(f"Latents of {height}x{width} cannot be cut into {p}x{p} patches; use multiples of {p}.")
+        if known is None:
+            known, clean = torch.zeros_like(x[:, :1]), torch.zeros_like(x)
+        known = known.expand(-1, -1, *x.shape[2:])
+        x = torch.cat([x * (1 - known), clean * known, known], dim=1)  # (b, 2 c + 1, t, h, w)
+        if drop_text is not None:
+            pooled = torch.where(drop_text[:, None], self.no_text, pooled)
+            text = torch.where(drop_text[:, None, None], self.no_text, text)
+        x = rearrange(x, "b c t (h p) (w q) -> b (t h w) (c p q)", p=p, q=p)  # (b, n, (2 c + 1) p p)
+        positions = grid_positions(frames, height // p, width // p, self.config.hidden_size, x.device)
+        x = self.x_embedder(x) + positions.to(x)  # (b, n, d)
+        c = self.t_embedder(t) + self.text_pooled(pooled)  # (b, d)
+        for block in self.blocks:
+            x = block(x, c, text, text_mask)
+        x = self.final(x, c)  # (b, n, c p p)
+        return rearrange(
+            x, "b (t h w) (c p q) -> b c t (h p) (w q)", t=frames, h=height // p, w=width // p, p=p, q=p
+        ).float()

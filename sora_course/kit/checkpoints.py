@@ -1,0 +1,107 @@
+"""Checkpoints: one safetensors file with its config inside, looked for locally first and on ModelScope second."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+MODELSCOPE_REPOSITORY = os.environ.get("SORA_COURSE_MODELSCOPE", "")
+
+
+def data_folder() -> Path:
+    """Where checkpoints and data that ship with the course lie: SORA_COURSE_DATA, else data/ beside the package."""
+    return Path(os.environ.get("SORA_COURSE_DATA") or Path(__file__).resolve().parents[2] / "data")
+
+
+def save_atomically(path: Path, write) -> None:
+    """Call write(temporary path), then rename to path, so that path is only ever absent, old, or whole."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        os.chmod(temporary, 0o644)
+        write(Path(temporary))
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def save(path: Path | str, tensors: dict[str, torch.Tensor], config: dict) -> None:
+    """Write tensors and a JSON-able config as one safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_atomically(Path(path), lambda p: save_file(tensors, p, metadata={"sora_course": json.dumps(config)}))
+
+
+def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Read what `save` wrote: (tensors, config).
+
+    Raises:
+        ValueError: there is no such file, it is truncated or of another format, or another program wrote it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no checkpoint at {path}; train one with `sora-course train`, or name another file.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); fetch or train it again."
+        ) from error
+    if "sora_course" not in metadata:
+        raise ValueError(f"{path} was not written by this course, for it holds no config; name a checkpoint of ours.")
+    return tensors, json.loads(metadata["sora_course"])
+
+
+def find(name: str) -> Path:
+    """The path of a checkpoint by file path or by name: as given, then in data/, then fetched from ModelScope.
+
+    The last needs the package modelscope, a network, and SORA_COURSE_MODELSCOPE to name a repository ("owner/name").
+
+    Raises:
+        ValueError: it is in none of these places.
+    """
+    given, shipped = Path(name), data_folder() / f"{name}.safetensors"
+    if given.is_file():
+        return given
+    if shipped.is_file():
+        return shipped
+    if MODELSCOPE_REPOSITORY and given.suffix == "" and given.name == name:
+        try:
+            from modelscope import snapshot_download
+
+            folder = snapshot_download(MODELSCOPE_REPOSITORY, allow_patterns=[f"{name}.safetensors"])
+            if (Path(folder) / f"{name}.safetensors").is_file():
+                return Path(folder) / f"{name}.safetensors"
+        except Exception as error:  # no network, no such repository: whatever the hub's client raises
+            raise ValueError(f"{name!r} is not in {data_folder()}, and ModelScope did not give it: {error}.") from error
+    raise ValueError(
+        f"There is no checkpoint {name!r}, neither as a file nor in {data_folder()}; "
+        "clone the whole repository, or train one with `sora-course train`."
+    )
+
+
+def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], what: str) -> None:
+    """Copy tensors into a module's parameters and buffers, all of them.
+
+    Raises:
+        ValueError: a name is missing or left over, or a shape differs: the file and its config don't belong together.
+    """
+    state = module.state_dict()
+    wrong = sorted(state.keys() ^ tensors.keys())
+    wrong += [k for k in state.keys() & tensors.keys() if state[k].shape != tensors[k].shape]
+    if wrong:
+        raise ValueError(
+            f"The checkpoint's {what} does not fit its config: {len(wrong)} tensors differ, such as {wrong[0]!r}; "
+            "the file is damaged or from another version, so fetch or train it again."
+        )
+    module.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in tensors.items()})

@@ -1,0 +1,197 @@
+"""The words of the captioned world, its scenes, and the held-out split.
+
+A `Scene` says everything that a caption may say about a film: which objects there are, what each of them does,
+what lies behind them and how the camera moves. Where an object starts and how a digit is written is left to chance:
+`kit/world.py` draws that when it renders the scene.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+# RGB, 0..255: apart in hue, and neighbours in hue apart in lightness; all visible on both backgrounds.
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (205, 30, 35),
+    "orange": (250, 135, 20),
+    "yellow": (250, 215, 40),
+    "green": (35, 145, 60),
+    "cyan": (40, 200, 215),
+    "blue": (40, 80, 225),
+    "purple": (125, 40, 160),
+    "pink": (250, 135, 195),
+}
+BACKGROUNDS: dict[str, tuple[int, int, int]] = {"paper": (246, 241, 229), "night": (16, 20, 44)}
+SYMBOLS = ("circle", "square", "triangle", "star", "heart", "ring", "cross")
+DIGITS = tuple("0123456789")
+SHAPES = SYMBOLS + DIGITS
+DIRECTIONS = {  # unit steps along x (right) and y (down)
+    "left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1),
+    "up-left": (-1, -1), "up-right": (1, -1), "down-left": (-1, 1), "down-right": (1, 1),
+}  # fmt: skip
+MOTIONS = (*DIRECTIONS, "clockwise", "anticlockwise", "bouncing", "growing", "shrinking", "spinning", "still", "ink")
+SIZES = ("large", "small")
+SPEEDS = ("slow", "fast")
+CAMERAS = ("still", "pan left", "pan right", "zoom in", "zoom out")
+
+PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "starter": {
+        "colours": tuple(COLOURS),
+        "shapes": ("circle", "square", "triangle", "star", "heart", "ring"),
+        "motions": ("left", "right", "up", "down", "clockwise", "ink"),
+    },
+    "full": {"colours": tuple(COLOURS), "shapes": SHAPES, "motions": MOTIONS},
+}
+PAIR_SHARE = 0.3  # of the scenes of the full preset, those with two objects
+
+
+def _require(word: str, known, what: str) -> None:
+    if word not in known:
+        raise ValueError(f"{word!r} is not a {what} of this world; it has {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a scene: what it is and what it does.
+
+    Raises:
+        ValueError: a word is not of this world, or the combination cannot be told from another by looking.
+    """
+
+    colour: str
+    shape: str
+    motion: str = "still"
+    size: str = "large"
+    speed: str = "slow"
+
+    def __post_init__(self):
+        _require(self.colour, COLOURS, "colour")
+        _require(self.shape, SHAPES, "shape")
+        _require(self.motion, MOTIONS, "motion")
+        _require(self.size, SIZES, "size")
+        _require(self.speed, SPEEDS, "speed")
+        if self.motion == "spinning" and self.shape in ("circle", "ring"):
+            raise ValueError(
+                f"A {self.shape} that spins looks like one that stands still; let another shape spin, such as a square."
+            )
+        if self.motion == "still" and self.speed == "fast":
+            raise ValueError("What stands still has no speed; leave out 'fast' or name a motion.")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a film shows: one or two things, a background and a camera.
+
+    Two things share the frame by being small, slow, of two colours, and under a camera at rest.
+
+    Raises:
+        ValueError: a word is not of this world, or two things break the rule above.
+    """
+
+    things: tuple[Thing, ...]
+    background: str = "paper"
+    camera: str = "still"
+
+    def __post_init__(self):
+        _require(self.background, BACKGROUNDS, "background")
+        _require(self.camera, CAMERAS, "camera move")
+        if len(self.things) not in (1, 2):
+            raise ValueError(f"A scene shows one or two objects, and this one names {len(self.things)}.")
+        if len(self.things) == 2:
+            first, second = self.things
+            if first.colour == second.colour:
+                raise ValueError(f"Two objects need two colours, and both are {first.colour}; change one of them.")
+            if self.camera != "still" or any(t.size != "small" or t.speed != "slow" for t in self.things):
+                raise ValueError("Two objects are always small and slow, under a still camera; leave those words out.")
+
+
+def scene(colour: str, shape: str, motion: str = "still", *, background="paper", camera="still", **thing) -> Scene:
+    """Short for a `Scene` with one `Thing`."""
+    return Scene((Thing(colour, shape, motion, **thing),), background, camera)
+
+
+def as_still(scene: Scene) -> Scene:
+    """The scene of which a single picture is one frame: nothing moves, neither things nor camera."""
+    return replace(scene, things=tuple(replace(t, motion="still", speed="slow") for t in scene.things), camera="still")
+
+
+# The held-out split --------------------------------------------------------------------------------------------------
+def _code(thing: Thing) -> int:
+    """A number in 0..6 from colour, shape and motion; stepping any one of the three changes it."""
+    colour, shape = list(COLOURS).index(thing.colour), SHAPES.index(thing.shape)
+    return (colour + 2 * shape + 3 * MOTIONS.index(thing.motion)) % 7
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether the scene's combination is kept for tests; about one in seven is.
+
+    One object: colour + 2 shape + 3 motion is divisible by 7, each word counted by its place in its list. Every pair
+    of words is thus seen in training, but for each pair some third word is not. Two objects, in order: with that
+    number modulo 7 for each of them, first + 3 second is divisible by 7. Size, speed, background and camera don't count.
+    """
+    codes = [_code(thing) for thing in scene.things]
+    return codes[0] % 7 == 0 if len(codes) == 1 else (codes[0] + 3 * codes[1]) % 7 == 0
+
+
+def may_train(scene: Scene) -> bool:
+    """Whether the training stream may show the scene: not held out, nor is any of its objects taken alone."""
+    return not is_held_out(scene) and all(_code(thing) != 0 for thing in scene.things)
+
+
+# Drawing scenes ------------------------------------------------------------------------------------------------------
+def _pick(words, generator: torch.Generator) -> str:
+    return words[int(torch.randint(len(words), (), generator=generator))]
+
+
+def _draw_thing(words: dict[str, tuple[str, ...]], generator, *, size="large", vary=False) -> Thing:
+    shape, motion = _pick(words["shapes"], generator), _pick(words["motions"], generator)
+    while motion == "spinning" and shape in ("circle", "ring"):
+        motion = _pick(words["motions"], generator)
+    if vary:
+        size = _pick(SIZES, generator)
+    speed = _pick(SPEEDS, generator) if vary and motion != "still" else "slow"
+    return Thing(_pick(words["colours"], generator), shape, motion, size, speed)
+
+
+def _draw_scene(preset: str, generator) -> Scene:
+    words = PRESETS[preset]
+    if preset == "starter":
+        return Scene((_draw_thing(words, generator),))
+    background = _pick(tuple(BACKGROUNDS), generator)
+    if float(torch.rand((), generator=generator)) < PAIR_SHARE:
+        first = _draw_thing(words, generator, size="small")
+        second = _draw_thing(words, generator, size="small")
+        while second.colour == first.colour:
+            second = _draw_thing(words, generator, size="small")
+        return Scene((first, second), background)
+    camera = "still" if float(torch.rand((), generator=generator)) < 0.5 else _pick(CAMERAS[1:], generator)
+    return Scene((_draw_thing(words, generator, vary=True),), background, camera)
+
+
+def sample_scenes(
+    n: int, *, generator: torch.Generator, held_out: bool = False, preset: str = "full", objects: int | None = None
+) -> list[Scene]:
+    """Draw n scenes at random, all from one side of the split.
+
+    Args:
+        generator: the source of chance; the same state gives the same scenes.
+        held_out: True for combinations that training never shows, False for those that it may.
+        preset: "full", or "starter": 8 colours x 6 shapes x 6 motions, one object, large, slow, on paper, camera still.
+        objects: 1 or 2 to draw only scenes with so many; None for the preset's own mixture.
+
+    Raises:
+        ValueError: n is negative, the preset is unknown, or the preset has no scene with so many objects.
+    """
+    _require(preset, PRESETS, "preset")
+    if n < 0:
+        raise ValueError(f"The number of scenes was {n}; it must be 0 or more.")
+    if objects not in ((None, 1) if preset == "starter" else (None, 1, 2)):
+        raise ValueError(f"The {preset} preset has no scenes with {objects} objects; ask for 1, or 2 of the full preset.")
+    scenes: list[Scene] = []
+    while len(scenes) < n:
+        drawn = _draw_scene(preset, generator)
+        wanted = is_held_out(drawn) if held_out else may_train(drawn)
+        if wanted and objects in (None, len(drawn.things)):
+            scenes.append(drawn)
+    return scenes

@@ -1,0 +1,246 @@
+"""The one training loop of the course.
+
+`train` asks a task for a loss, step by step, and looks after the rest: Muon and AdamW, warm-up and decay, bf16, gradient
+clipping, an exponential moving average of the weights, metrics in a file, and checkpoints from which it resumes exactly.
+All chance in step n comes from a generator seeded with (seed, n), so a run that was killed and resumed sees the same
+batches, noise and losses as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
+
+from . import checkpoints
+
+Loss = Callable[[torch.Generator], dict[str, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Learning rates rise over `warmup` steps, stay, and fall to zero over the last `decay` share."""
+
+    steps: int
+    optimizer: str = "muon"  # for matrices; everything else takes AdamW
+    lr: float = 0.02
+    adamw_lr: float = 2e-3
+    weight_decay: float = 0.0
+    warmup: int = 50
+    decay: float = 0.5
+    clip: float = 1.0
+    ema: float = 0.99
+    seed: int = 0
+    save_every: int = 200
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised: each update of a matrix is replaced by the nearest one whose singular values are all near 1.
+
+    Jordan et al. 2024. torch.optim.Muon (from torch 2.9) takes only 2-D parameters; here a convolution's kernel counts
+    as a matrix with one row for each output channel.
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @staticmethod
+    def orthogonalise(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
+        """Newton-Schulz iteration for the polar factor, in bf16, with the coefficients of Jordan et al."""
+        x = matrix.bfloat16()
+        if wide := x.shape[0] > x.shape[1]:
+            x = x.T
+        x = x / (x.norm() + 1e-7)
+        for _ in range(iterations):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        return x.T if wide else x
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(momentum, group["momentum"]).flatten(1)  # Nesterov
+                rows, columns = update.shape
+                update = self.orthogonalise(update).to(p.dtype) * max(1, rows / columns) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * update.view_as(p))
+
+
+def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
+    """Muon for hidden matrices and kernels; AdamW for embeddings, norms, biases and single vectors."""
+    if config.optimizer not in ("muon", "adamw"):
+        raise ValueError(f"{config.optimizer!r} is not an optimizer here; use 'muon' or 'adamw'.")
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in wanted if p.ndim >= 2 and id(p) not in embeddings and config.optimizer == "muon"]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in wanted if id(p) not in chosen]
+    optimizers = {}
+    if matrices:
+        optimizers["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
+    if rest:
+        optimizers["adamw"] = torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    return optimizers
+
+
+def _schedule(step: int, config: TrainConfig) -> float:
+    """The factor on all learning rates: linear up, flat, linear down."""
+    rise = (step + 1) / config.warmup if config.warmup else 1.0
+    fall = (config.steps - step) / max(1.0, config.decay * config.steps)
+    return min(1.0, rise, fall)
+
+
+def autocast(device: torch.device | str):
+    """bf16 where it makes matrix products faster: CPUs with AMX or AVX-512-BF16, and recent CUDA GPUs; else nothing."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=gains_from_bf16(device))
+
+
+def gains_from_bf16(device: torch.device | str) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and any(getattr(torch.cpu, f"_is_{f}_supported", bool)() for f in ("amx_tile", "avx512_bf16"))
+
+
+def attention_for_training(device: torch.device | str):
+    """On CPUs the plain kernel of attention: at our lengths its gradient is several times faster than the fused one's."""
+    if torch.device(device).type != "cpu":
+        return nullcontext()
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def _flatten(optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    return {
+        f"optimizer.{name}.{index}.{key}": value
+        for name, optimizer in optimizers.items()
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def _unflatten(tensors: dict[str, torch.Tensor], optimizers: dict[str, torch.optim.Optimizer]) -> None:
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{name}."):
+                index, entry = key.split(".")[2:]
+                state.setdefault(int(index), {})[entry] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def train(
+    model: nn.Module,
+    loss: Loss,
+    config: TrainConfig,
+    *,
+    folder: Path | str | None = None,
+    every: Callable[[int, float], None] | None = None,
+    describe: str = "training",
+) -> list[dict[str, float]]:
+    """Train the model in place; at the end it holds the moving average of its weights.
+
+    Args:
+        loss: takes the step's generator and returns {"loss": ..., more to log}.
+        folder: where state.safetensors (to resume from) and metrics.jsonl go; None keeps nothing. If a state is there,
+            training goes on from it.
+        every: called with (steps done, seconds trained so far) whenever a state is saved, with the averaged weights in place.
+
+    Returns:
+        One dict a step: step, seconds, lr and what `loss` returned.
+
+    Raises:
+        ValueError: the state in the folder is of another model or another config.
+        FloatingPointError: the loss is not finite.
+    """
+    optimizers = _optimizers(model, config)
+    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    device = next(model.parameters()).device
+    history, done, before = [], 0, 0.0
+    state_path = Path(folder) / "state.safetensors" if folder else None
+    if state_path:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if state_path.exists():
+            tensors, saved = checkpoints.load(state_path)
+            if saved["config"] != vars(config):
+                raise ValueError(f"{state_path} was written with other settings; delete it to start anew.")
+            checkpoints.fill(model, _part(tensors, "model."), "training state")
+            average = {name: value.to(device) for name, value in _part(tensors, "average.").items()}
+            _unflatten(tensors, optimizers)
+            done, before = saved["step"], saved["seconds"]
+            lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()[:done]
+            history = [json.loads(line) for line in lines]
+        checkpoints.save_atomically(
+            Path(folder) / "metrics.jsonl", lambda p: p.write_text("".join(json.dumps(h) + "\n" for h in history))
+        )
+
+    def save(step: int) -> None:
+        seconds = before + time.perf_counter() - start
+        if state_path:
+            tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+            tensors |= {f"average.{k}": v for k, v in average.items()} | _flatten(optimizers)
+            checkpoints.save(state_path, tensors, {"config": vars(config), "step": step, "seconds": seconds})
+        if every:
+            current = {name: value.clone() for name, value in model.state_dict().items()}
+            model.load_state_dict(average)
+            model.eval()
+            every(step, seconds)
+            model.load_state_dict(current)
+            model.train()
+
+    model.train()
+    start = time.perf_counter()
+    log = open(Path(folder) / "metrics.jsonl", "a") if folder else None
+    try:
+        for step in (bar := tqdm(range(done, config.steps), initial=done, total=config.steps, desc=describe)):
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            with autocast(device), attention_for_training(device):
+                metrics = loss(generator)
+                metrics["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            factor = _schedule(step, config)
+            for name, optimizer in optimizers.items():
+                for group in optimizer.param_groups:
+                    group["lr"] = factor * (config.lr if name == "muon" else config.adamw_lr)
+                optimizer.step()
+            model.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                keep = min(config.ema, (step + 1) / (step + 10))  # a short memory while all is still new
+                for name, value in model.state_dict().items():
+                    average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
+            row = {"step": step + 1, "seconds": round(before + time.perf_counter() - start, 2), "lr": factor}
+            row |= {key: float(value.detach()) for key, value in metrics.items()}
+            if not math.isfinite(row["loss"]):
+                raise FloatingPointError(f"The loss is {row['loss']} at step {step + 1}; lower the learning rate.")
+            history.append(row)
+            if log:
+                log.write(json.dumps(row) + "\n")
+            if (step + 1) % 10 == 0:
+                bar.set_postfix({key: f"{row[key]:.4f}" for key in metrics})
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                if log:
+                    log.flush()
+                save(step + 1)
+    finally:
+        if log:
+            log.close()
+    model.load_state_dict(average)
+    model.eval()
+    return history

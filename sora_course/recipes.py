@@ -1,0 +1,254 @@
+"""How the shipped models are trained: one recipe by name, in three stages, each of which resumes where it stopped.
+
+    vae    the autoencoder learns on fresh films of the full world
+    text   the text encoder learns which captions say the same
+    dit    films of the recipe's preset are encoded once, and the transformer learns to find them again from noise
+
+`sora-course train RECIPE` runs them; everything a stage makes goes to a folder of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from .dit import DiTConfig
+from .kit import checkpoints, world
+from .kit.captions import LANGUAGES, NAMES, SYNONYMS, caption
+from .kit.training import TrainConfig, autocast, train
+from .sora import TextToVideo
+from .text import TextConfig, TextEncoder, Tokenizer
+from .vae import VAEConfig, VideoVAE, psnr
+
+STAGES = ("vae", "text", "dit")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Films of one size: how many are encoded, how many make a batch, and how often a batch is of this size."""
+
+    num_frames: int
+    height: int
+    width: int
+    films: int
+    batch: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes of the three networks and how each is trained."""
+
+    preset: str
+    vae: VAEConfig
+    vae_train: TrainConfig
+    text_depth: int
+    text_size: int
+    text_train: TrainConfig
+    dit: DiTConfig
+    dit_train: TrainConfig
+    buckets: tuple[Bucket, ...]
+    vae_batch: int = 8
+    kl_weight: float = 1e-4
+    text_batch: int = 128
+
+
+_STARTER_BUCKETS = (
+    Bucket(17, 64, 64, films=24_000, batch=128, weight=0.80),
+    Bucket(1, 64, 64, films=4_000, batch=256, weight=0.04),
+    Bucket(9, 64, 64, films=3_000, batch=192, weight=0.04),
+    Bucket(25, 64, 64, films=3_000, batch=64, weight=0.04),
+    Bucket(17, 64, 96, films=3_000, batch=64, weight=0.04),
+    Bucket(17, 96, 64, films=3_000, batch=64, weight=0.04),
+)
+
+RECIPES: dict[str, Recipe] = {
+    # On two cores of a CPU with AMX: see data/README.md for the time each stage took and what came of it.
+    "starter": Recipe(
+        preset="starter",
+        vae=VAEConfig(),
+        vae_train=TrainConfig(steps=4000, ema=0.995),
+        text_depth=2,
+        text_size=128,
+        text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
+        dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
+        dit_train=TrainConfig(steps=2400, lr=0.02, adamw_lr=2e-3, ema=0.995, decay=0.6),
+        buckets=_STARTER_BUCKETS,
+    ),
+    # Not for a good model but for tests and for trying the machinery out: about a minute in all.
+    "tiny": Recipe(
+        preset="starter",
+        vae=VAEConfig(latent_channels=8, channels=(16, 16)),
+        vae_train=TrainConfig(steps=12, warmup=2, save_every=6),
+        text_depth=1,
+        text_size=32,
+        text_train=TrainConfig(steps=10, warmup=2, lr=0.01, save_every=5),
+        dit=DiTConfig(in_channels=8, hidden_size=32, depth=1, num_heads=2, text_size=32),
+        dit_train=TrainConfig(steps=12, warmup=2, save_every=6),
+        buckets=(Bucket(17, 64, 64, 16, 4, 0.5), Bucket(1, 64, 64, 16, 8, 0.25), Bucket(9, 64, 96, 8, 4, 0.25)),
+        vae_batch=2,
+        text_batch=8,
+    ),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"{name!r} is not a recipe; there are {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+# VAE -----------------------------------------------------------------------------------------------------------------
+_CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1, 64, 64))
+
+
+def train_vae(recipe: Recipe, folder: Path) -> VideoVAE:
+    """Train on fresh films of the full world, then measure the latents' mean and deviation. Writes vae.safetensors."""
+    torch.manual_seed(recipe.vae_train.seed)
+    vae = VideoVAE(recipe.vae)
+
+    def loss(generator):
+        t, h, w = _CLIPS[int(torch.randint(len(_CLIPS), (), generator=generator))]
+        batch = recipe.vae_batch * (4 if t == 1 else 1)
+        scenes = world.sample_scenes(batch, generator=generator)
+        films = world.render(scenes, generator=generator, num_frames=t, size=(h, w))
+        return vae.loss(films, generator=generator, kl_weight=recipe.kl_weight)
+
+    train(vae, loss, recipe.vae_train, folder=folder / "vae", describe="vae")
+    generator = torch.Generator().manual_seed(1)
+    films = [world.render(world.sample_scenes(16, generator=generator), generator=generator) for _ in range(16)]
+    with torch.no_grad(), autocast("cpu"):
+        latents = torch.cat([vae.posterior(f)[0] for f in films]).transpose(0, 1).flatten(1)  # (c, many)
+    vae.latent_mean.copy_(latents.mean(1).view(-1, 1, 1, 1))
+    vae.latent_std.copy_(latents.std(1).view(-1, 1, 1, 1))
+    checkpoints.save(folder / "vae.safetensors", vae.state_dict(), vae.config_dict())
+    return vae
+
+
+def measure_vae(vae: VideoVAE, *, films: int = 256, seed: int = 2) -> torch.Tensor:
+    """PSNR in dB of fresh films of the full world after encoding and decoding: (films,)."""
+    generator, values = torch.Generator().manual_seed(seed), []
+    for _ in range(films // 16):
+        batch = world.render(world.sample_scenes(16, generator=generator), generator=generator)
+        with torch.no_grad(), autocast("cpu"):
+            values.append(psnr(vae.decode(vae.encode(batch)), batch))
+    return torch.cat(values)
+
+
+# Text ----------------------------------------------------------------------------------------------------------------
+def vocabulary() -> list[str]:
+    """Every token that a caption or a synonym can hold, in both languages."""
+    texts = [
+        phrase for table in (NAMES, SYNONYMS) for language in LANGUAGES for values in table[language].values()
+        for phrases in values.values() for phrase in phrases
+    ]  # fmt: skip
+    return Tokenizer.from_texts([*texts, "a an and , 一个的，"]).vocabulary
+
+
+def _language(generator) -> str:
+    return LANGUAGES[int(torch.randint(2, (), generator=generator))]
+
+
+def train_text(recipe: Recipe, folder: Path) -> TextEncoder:
+    """Train on pairs of captions of the full world. Writes text.safetensors."""
+    torch.manual_seed(recipe.text_train.seed)
+    tokenizer = Tokenizer(vocabulary())
+    text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth))
+
+    def loss(generator):
+        scenes = world.sample_scenes(recipe.text_batch, generator=generator)
+        one, other = (tokenizer([caption(s, _language(generator), generator=generator) for s in scenes]) for _ in range(2))
+        same = torch.tensor([[a == b for a in scenes] for b in scenes])
+        return text.contrastive_loss(one, other, same)
+
+    train(text, loss, recipe.text_train, folder=folder / "text", describe="text")
+    checkpoints.save(folder / "text.safetensors", text.state_dict(), text.config_dict())
+    return text
+
+
+# DiT -----------------------------------------------------------------------------------------------------------------
+def _scenes_for(bucket: Bucket, preset: str, generator) -> list[world.Scene]:
+    """Scenes that training may show; for stills, scenes in which nothing moves."""
+    if bucket.num_frames > 1:
+        return world.sample_scenes(bucket.films, generator=generator, preset=preset)
+    scenes: list[world.Scene] = []
+    while len(scenes) < bucket.films:
+        drawn = map(world.as_still, world.sample_scenes(bucket.films, generator=generator, preset=preset))
+        scenes += [scene for scene in drawn if world.may_train(scene)]
+    return scenes[: bucket.films]
+
+
+def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -> tuple[torch.Tensor, list[world.Scene]]:
+    """The bucket's films as normalised latents (films, c, t, h, w) in half precision, and their scenes.
+
+    Encoded once; a file in the folder keeps the latents, under a name that changes with the VAE and the bucket.
+    """
+    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+    generator = torch.Generator().manual_seed(seed)
+    scenes = _scenes_for(bucket, recipe.preset, generator)
+    digest = hashlib.sha256(repr((bucket, recipe.preset)).encode())
+    for name, tensor in vae.state_dict().items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    path = folder / f"latents-{digest.hexdigest()[:16]}.safetensors"
+    if path.exists():
+        return checkpoints.load(path)[0]["latents"], scenes
+    latents, size = [], (bucket.height, bucket.width)
+    what = f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
+    for i in tqdm(range(0, len(scenes), 32), desc=what):
+        films = world.render(scenes[i : i + 32], generator=generator, num_frames=bucket.num_frames, size=size)
+        with torch.no_grad(), autocast("cpu"):
+            latents.append(vae.encode(films).half())
+    latents = torch.cat(latents)
+    checkpoints.save(path, {"latents": latents}, {"bucket": asdict(bucket)})
+    return latents, scenes
+
+
+def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict]:
+    path = folder / f"{stage}.safetensors"
+    if not path.is_file():
+        raise ValueError(f"Stage 'dit' needs {path}; run stage {stage!r} first, or all stages.")
+    return checkpoints.load(path)
+
+
+def train_dit(
+    recipe: Recipe, folder: Path, *, name: str, every: Callable[[TextToVideo, int, float], None] | None = None
+) -> TextToVideo:
+    """Train the transformer, and the text encoder with it, on encoded films. Writes sora_NAME.safetensors.
+
+    Args:
+        every: called with (model, steps, seconds) at each checkpoint, with averaged weights in place.
+    """
+    (vae_tensors, vae_config), (text_tensors, text_config) = (_load_stage(folder, s) for s in ("vae", "text"))
+    torch.manual_seed(recipe.dit_train.seed)
+    config = {
+        "preset": recipe.preset, "recipe": name, "vocabulary": vocabulary(),
+        "text": text_config, "vae": vae_config, "dit": asdict(recipe.dit),
+    }  # fmt: skip
+    model = TextToVideo(config)
+    checkpoints.fill(model.vae, vae_tensors, "VAE")
+    checkpoints.fill(model.text, text_tensors, "text encoder")
+    model.vae.requires_grad_(False)
+    data = [encode_bucket(model.vae, bucket, recipe, folder) for bucket in recipe.buckets]
+    weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
+
+    def loss(generator):
+        which = int(torch.multinomial(weights, 1, generator=generator))
+        latents, scenes = data[which]
+        chosen = torch.randint(len(scenes), (recipe.buckets[which].batch,), generator=generator)
+        captions = [caption(scenes[i], _language(generator), generator=generator) for i in chosen.tolist()]
+        return model.loss(latents[chosen].float(), captions, generator=generator)
+
+    callback = (lambda step, seconds: every(model, step, seconds)) if every else None
+    train(model, loss, recipe.dit_train, folder=folder / "dit", every=callback, describe="dit")
+    model.save(folder / f"sora_{name}.safetensors")
+    return model
