@@ -59,12 +59,12 @@ class Recipe:
 
 
 _STARTER_BUCKETS = (
-    Bucket(17, 64, 64, films=24_000, batch=128, weight=0.80),
-    Bucket(1, 64, 64, films=4_000, batch=256, weight=0.04),
-    Bucket(9, 64, 64, films=3_000, batch=192, weight=0.04),
-    Bucket(25, 64, 64, films=3_000, batch=64, weight=0.04),
-    Bucket(17, 64, 96, films=3_000, batch=64, weight=0.04),
-    Bucket(17, 96, 64, films=3_000, batch=64, weight=0.04),
+    Bucket(17, 64, 64, films=24_000, batch=64, weight=0.80),
+    Bucket(1, 64, 64, films=4_000, batch=128, weight=0.04),
+    Bucket(9, 64, 64, films=3_000, batch=96, weight=0.04),
+    Bucket(25, 64, 64, films=3_000, batch=48, weight=0.04),
+    Bucket(17, 64, 96, films=3_000, batch=48, weight=0.04),
+    Bucket(17, 96, 64, films=3_000, batch=48, weight=0.04),
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
         dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
-        dit_train=TrainConfig(steps=2400, lr=0.02, adamw_lr=2e-3, ema=0.995, decay=0.6),
+        dit_train=TrainConfig(steps=3800, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=380),
         buckets=_STARTER_BUCKETS,
     ),
     # Not for a good model but for tests and for trying the machinery out: about a minute in all.
@@ -196,7 +196,7 @@ def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -
     seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
     generator = torch.Generator().manual_seed(seed)
     scenes = _scenes_for(bucket, recipe.preset, generator)
-    digest = hashlib.sha256(repr((bucket, recipe.preset)).encode())
+    digest = hashlib.sha256(repr((seed, bucket.films, recipe.preset)).encode())
     for name, tensor in vae.state_dict().items():
         digest.update(name.encode() + tensor.numpy().tobytes())
     path = folder / f"latents-{digest.hexdigest()[:16]}.safetensors"

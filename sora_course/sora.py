@@ -23,7 +23,7 @@ from .vae import VAEConfig, VideoVAE
 DEFAULT_CHECKPOINT = "sora_starter"
 
 
-def draw_known(batch: int, frames: int, *, generator: torch.Generator, none: float = 0.6) -> torch.Tensor:
+def draw_known(batch: int, frames: int, *, generator: torch.Generator, none: float = 0.7) -> torch.Tensor:
     """Masks that say which latent frames a training sample is given: (b, 1, t, 1, 1), 1 for given.
 
     With probability `none` nothing is given (text to video); otherwise, equally often, the first frame, the last frame, a

@@ -54,29 +54,33 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @staticmethod
-    def orthogonalise(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-        """Newton-Schulz iteration for the polar factor, in bf16, with the coefficients of Jordan et al."""
-        x = matrix.bfloat16()
-        if wide := x.shape[0] > x.shape[1]:
-            x = x.T
-        x = x / (x.norm() + 1e-7)
+    def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
+        """Newton-Schulz iteration for the polar factor of each matrix (n, rows, columns), in bf16, with Jordan's coefficients."""
+        x = matrices.bfloat16()
+        if tall := x.shape[1] > x.shape[2]:
+            x = x.mT
+        x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
         for _ in range(iterations):
-            a = x @ x.T
-            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
-        return x.T if wide else x
+            a = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        return x.mT if tall else x
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            updates: dict[torch.Size, list] = {}
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 momentum.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(momentum, group["momentum"]).flatten(1)  # Nesterov
-                rows, columns = update.shape
-                update = self.orthogonalise(update).to(p.dtype) * max(1, rows / columns) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * update.view_as(p))
+                updates.setdefault(update.shape, []).append((p, update))
+            for (rows, columns), same_shape in updates.items():  # together, in one batched product
+                directions = self.orthogonalise(torch.stack([update for _, update in same_shape]))
+                step = group["lr"] * max(1, rows / columns) ** 0.5
+                for (p, _), direction in zip(same_shape, directions):
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step * direction.to(p.dtype).reshape(p.shape))
 
 
 def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:

@@ -86,7 +86,13 @@ def _symbol_textures() -> torch.Tensor:
     axis = ((np.arange(fine) + 0.5) / fine * 2 - 1) * _EXTENT
     x, y = np.meshgrid(axis, axis)
     fields = np.stack([_signed_distance(_inside(s, x, y), 2 * _EXTENT / fine) for s in SYMBOLS])
-    return F.avg_pool2d(torch.from_numpy(fields).float()[None], 4)[0]
+    return _far_at_the_border(F.avg_pool2d(torch.from_numpy(fields).float()[None], 4)[0])
+
+
+def _far_at_the_border(fields: torch.Tensor) -> torch.Tensor:
+    """The outermost samples stand for all that lies beyond; they say "far away", so that not even ink reaches there."""
+    fields[:, [0, -1]] = fields[:, :, [0, -1]] = 8.0
+    return fields
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +119,7 @@ def _digit_textures() -> tuple[torch.Tensor, torch.Tensor]:
         centre = (np.array(distance.shape) - 1) / 2
         i, j = np.clip(centre[:, None] + axis * radius, 0, np.array(distance.shape)[:, None] - 1)
         field[:] = distance[np.rint(i).astype(int)[:, None], np.rint(j).astype(int)[None]]
-    return torch.from_numpy(fields), torch.from_numpy(digits.target)
+    return _far_at_the_border(torch.from_numpy(fields)), torch.from_numpy(digits.target)
 
 
 def _texture(shape: str, generator) -> torch.Tensor:

@@ -1,0 +1,50 @@
+"""Draws the figures of README.md and data/README.md: python data/make_figures.py
+
+films.png from the shipped model; accuracy.png from data/starter_accuracy.jsonl, which `sora-course train --measure` wrote.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import torch
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from sora_course.kit import display
+from sora_course.sora import TextToVideo
+
+DATA = Path(__file__).resolve().parent
+PROMPTS = {  # what the model is asked, and how the figure says it
+    "a red circle moves right": "“a red circle moves right”",
+    "紫色的心形顺时针绕圈": "“紫色的心形顺时针绕圈” (a purple heart circles clockwise)",
+    "a green star spreads like ink in water": "“a green star spreads like ink in water”",
+    "一个蓝色的方形向上移动": "“一个蓝色的方形向上移动” (a blue square moves up)",
+    "an orange ring moves left": "“an orange ring moves left”",
+}
+
+
+def films() -> None:
+    plt.rcParams["font.family"] = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP"]
+    model = TextToVideo.from_pretrained()
+    made = model.generate(list(PROMPTS), seed=[1, 2, 3, 4, 5])
+    display.sheet(made, list(PROMPTS.values()), frames=9, columns=1).savefig(DATA / "figures" / "films.png", dpi=110)
+
+
+def accuracy() -> None:
+    rows = [json.loads(line) for line in (DATA / "starter_accuracy.jsonl").read_text().splitlines()]
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    minutes = [row["minutes"] for row in rows]
+    for name, style in (("colour", "-"), ("shape", "-"), ("motion", "-"), ("kept", ":"), ("all", "-")):
+        axis.plot(minutes, [100 * row[name] for row in rows], style, lw=3 if name == "all" else 1.5, label=name, marker=".")
+    axis.set(xlabel="minutes from nothing, two cores (VAE and text encoder included)", ylabel="right on held-out prompts, %", ylim=(0, 101))
+    axis.axhline(90, color="grey", lw=0.8, ls="--")
+    axis.legend()
+    figure.savefig(DATA / "figures" / "accuracy.png", dpi=110)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    films()
+    accuracy()

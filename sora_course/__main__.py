@@ -1,0 +1,246 @@
+"""The command line: `sora-course generate "a red circle moves right"`, and what goes with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+STAGES = ("vae", "text", "dit", "all")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"{message[:1].upper()}{message[1:]}; `{self.prog} --help` shows how.\n")
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _scale(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up; 1 means no guidance, 2 is usual")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 64x64")
+    return int(match[2]), int(match[1])
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = _Parser(prog="sora-course", description="Make, train and measure small text-to-video models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    p = commands.add_parser("generate", help="turn a sentence into a film", description="Turn a sentence into a film.")
+    p.add_argument("prompt", metavar="PROMPT", help="what to show, English or Chinese: 'a red circle moves right'")
+    p.add_argument("--out", type=Path, help="FILE.mp4, .gif or .png (default: videos/ and the prompt, as mp4)")
+    p.add_argument("--seed", type=_natural, default=0, metavar="N", help="another seed, another film (default 0)")
+    p.add_argument("--steps", type=_positive, default=16, metavar="N", help="steps from noise to film (default 16)")
+    p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="how closely to follow the text; 1: none (2)")
+    p.add_argument("--frames", type=_positive, default=17, metavar="N", help="at 8 a second, 4n + 1; 1 is a still (17)")
+    p.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="multiples of 16 (default 64x64)")
+    p.add_argument("--count", type=_positive, default=1, metavar="N", help="so many films, with seeds from --seed on (1)")
+    p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
+
+    p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
+    p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default) or 'tiny', to try it out")
+    p.add_argument("--stage", choices=STAGES, default="all", help="which part (default all, in order)")
+    p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
+    p.add_argument("--measure", type=_natural, default=0, metavar="N", help="at each save, judge films of N held-out prompts")
+
+    p = commands.add_parser(
+        "evaluate", help="how well films follow held-out prompts", description="Prompt following, beside three anchors."
+    )
+    p.add_argument("--prompts", type=_positive, default=500, metavar="N", help="so many prompts (default 500)")
+    p.add_argument("--seed", type=_natural, default=0, metavar="N", help="which prompts, and which noise (default 0)")
+    p.add_argument("--steps", type=_positive, default=16, metavar="N", help="steps from noise to film (default 16)")
+    p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="1: none (default 2)")
+    p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+
+    p = commands.add_parser("world", help="a sheet of captioned samples", description="Draw samples of the captioned world.")
+    p.add_argument("--out", type=Path, default=Path("world.png"), help="FILE.png (default world.png)")
+    p.add_argument("--count", type=_positive, default=16, metavar="N", help="so many films (default 16)")
+    p.add_argument("--preset", choices=("full", "starter"), default="full", help="which part of the world (default full)")
+    p.add_argument("--seed", type=_natural, default=0, metavar="N", help="which samples (default 0)")
+
+    commands.add_parser("doctor", help="check this machine", description="Check this machine, one line each.")
+    return parser
+
+
+def _load(name: str | None):
+    from .sora import DEFAULT_CHECKPOINT, TextToVideo
+
+    return TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
+
+
+def _check_known(scene, preset: str) -> None:
+    """Refuse words that the world has and the model was never shown."""
+    from .kit.scenes import PRESETS
+
+    words = PRESETS[preset]
+    for thing in scene.things:
+        for kind in ("colour", "shape", "motion"):
+            known = (*words[kind + "s"], "still") if kind == "motion" else words[kind + "s"]
+            if getattr(thing, kind) not in known:
+                raise ValueError(
+                    f"This model was trained on the {preset} preset and never saw the {kind} {getattr(thing, kind)!r}; "
+                    f"it knows {', '.join(words[kind + 's'])}."
+                )
+    plain = scene.background == "paper" and scene.camera == "still" and len(scene.things) == 1
+    if preset == "starter" and not (plain and scene.things[0].size == "large" and scene.things[0].speed == "slow"):
+        raise ValueError(
+            "This model was trained on the starter preset: one object, large and slow, on paper, under a still camera; "
+            "leave the other words out."
+        )
+
+
+def _default_target(prompt: str) -> Path:
+    Path("videos").mkdir(exist_ok=True)
+    return Path("videos") / (re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")[:80] + ".mp4")
+
+
+def _generate(a: argparse.Namespace) -> None:
+    from .kit.captions import parse
+
+    scene = parse(a.prompt)
+    from .kit import display
+
+    target = display.check_target(a.out if a.out else _default_target(a.prompt))
+    targets = [target.with_stem(f"{target.stem}_{a.seed + i}") if a.count > 1 else target for i in range(a.count)]
+    model = _load(a.checkpoint)
+    model.check_size(a.frames, a.size)
+    _check_known(scene, model.config["preset"])
+    from tqdm import tqdm
+
+    for i, path in enumerate(targets):
+        films = model.generate(
+            a.prompt, seed=a.seed + i, steps=a.steps, guidance_scale=a.guidance_scale, num_frames=a.frames, size=a.size,
+            progress=lambda steps, total: tqdm(steps, total=total, desc="painting", leave=False),
+        )  # fmt: skip
+        print(f"Wrote {display.write(path, films[0])}")
+
+
+def _train(a: argparse.Namespace) -> None:
+    from . import recipes
+
+    recipe = recipes.recipe_named(a.recipe)
+    folder = a.folder or Path("runs") / a.recipe
+    folder.mkdir(parents=True, exist_ok=True)
+    if a.stage in ("vae", "all"):
+        vae = recipes.train_vae(recipe, folder)
+        values = recipes.measure_vae(vae, films=64)
+        print(f"VAE: {values.mean():.1f} dB PSNR on 64 fresh films")
+    if a.stage in ("text", "all"):
+        recipes.train_text(recipe, folder)
+    if a.stage in ("dit", "all"):
+        every = _accuracy_log(recipe, folder, a.measure) if a.measure else None
+        recipes.train_dit(recipe, folder, name=a.recipe, every=every)
+        print(f"Wrote {folder / f'sora_{a.recipe}.safetensors'}; try it with `sora-course generate --checkpoint` and this file.")
+
+
+def _accuracy_log(recipe, folder: Path, prompts: int):
+    """A callback that judges films of held-out prompts and appends the shares to accuracy.jsonl."""
+    from .kit.evaluation import held_out_prompts, summarise
+    from .kit.judge import judge
+
+    scenes, texts = held_out_prompts(prompts, preset=recipe.preset, seed=99)
+
+    def every(model, step: int, seconds: float) -> None:
+        verdicts = []
+        for i in range(0, prompts, 32):
+            films = model.generate(texts[i : i + 32], seed=list(range(i, min(i + 32, prompts))))
+            verdicts += judge(films, scenes[i : i + 32])
+        shares = {name: round(row["share"], 4) for name, row in summarise(verdicts).items()}
+        with open(folder / "accuracy.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, "seconds": round(seconds, 1), **shares}) + "\n")
+        print(f"\n{step} steps, {seconds / 60:.1f} min: {shares}")
+
+    return every
+
+
+def _evaluate(a: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .kit import checkpoints, evaluation
+    from .kit.training import autocast
+
+    if a.json and not a.json.parent.is_dir():
+        raise ValueError(f"There is no folder {a.json.parent} for the numbers; name a file in one that exists.")
+    model = _load(a.checkpoint)
+
+    def generate(prompts, seeds):
+        return model.generate(prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale)
+
+    def round_trip(films):
+        import torch
+
+        with torch.no_grad(), autocast("cpu"):
+            return model.vae.decode(model.vae.encode(films))
+
+    result = evaluation.evaluate(
+        generate, round_trip, prompts=a.prompts, preset=model.config["preset"], seed=a.seed,
+        progress=lambda batches: tqdm(batches, desc="judging"),
+    )  # fmt: skip
+    result |= {"steps": a.steps, "guidance_scale": a.guidance_scale}
+    print(evaluation.as_table(result))
+    if a.json:
+        checkpoints.save_atomically(a.json, lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
+
+
+def _world(a: argparse.Namespace) -> None:
+    import matplotlib
+    import torch
+
+    matplotlib.use("Agg")
+    from .kit import checkpoints, display, world
+
+    if a.out.suffix != ".png":
+        raise ValueError(f"The sheet is a picture, and {a.out.name!r} does not end in .png.")
+    display.check_target(a.out)
+    generator = torch.Generator().manual_seed(a.seed)
+    scenes = world.sample_scenes(a.count, generator=generator, preset=a.preset)
+    texts = [world.caption(scene, generator=generator) for scene in scenes]
+    figure = display.sheet(world.render(scenes, generator=generator), texts)
+    checkpoints.save_atomically(a.out, lambda p: figure.savefig(p, dpi=110))
+    print(f"Wrote {a.out}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 if all went well, 1 if the doctor found something, 2 for bad input."""
+    a = _arguments().parse_args(arguments)
+    try:
+        if a.command == "doctor":
+            from .kit import doctor
+
+            return 0 if doctor.run() else 1
+        {"generate": _generate, "train": _train, "evaluate": _evaluate, "world": _world}[a.command](a)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped. `sora-course train` goes on from its last save.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Prompt following on held-out prompts, in numbers: the model beside a ceiling, a baseline and chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+
+from . import world
+from .captions import LANGUAGES, caption
+from .judge import ATTRIBUTES, judge
+from .scenes import Scene
+
+Verdicts = list[dict[str, bool]]
+ROWS = {
+    "model": "films generated from the prompts",
+    "ceiling": "true films of the prompts, encoded and decoded by the VAE",
+    "baseline": "true training films that share as many words with the prompt as any",
+    "chance": "the model's films judged against each other's prompts",
+}
+
+
+def held_out_prompts(n: int, *, preset: str, objects: int | None = 1, seed: int = 0) -> tuple[list[Scene], list[str]]:
+    """n held-out scenes and their prompts, English and Chinese in turn, in random phrasings."""
+    generator = torch.Generator().manual_seed(seed)
+    scenes = world.sample_scenes(n, generator=generator, held_out=True, preset=preset, objects=objects)
+    return scenes, [caption(s, LANGUAGES[i % 2], generator=generator) for i, s in enumerate(scenes)]
+
+
+def nearest_training_scene(scene: Scene, *, preset: str, generator: torch.Generator, tries: int = 200) -> Scene:
+    """A scene that training may show and that shares as many of colour, shape and motion as can be had."""
+
+    def shared(other: Scene) -> int:
+        return sum(a == b for s, o in zip(scene.things, other.things) for a, b in zip(vars(s).values(), vars(o).values()))
+
+    drawn = world.sample_scenes(tries, generator=generator, preset=preset, objects=len(scene.things))
+    return max(drawn, key=shared)
+
+
+def interval(hits: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a share (Wilson 1927)."""
+    z, p = 1.96, hits / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def summarise(verdicts: Verdicts) -> dict[str, dict[str, float]]:
+    """For each attribute, and all: the share that holds and its 95 % interval."""
+    n, table = len(verdicts), {}
+    for name in verdicts[0]:
+        hits = sum(v[name] for v in verdicts)
+        low, high = interval(hits, n)
+        table[name] = {"share": hits / n, "low": low, "high": high}
+    return table
+
+
+def _batches(items: list, size: int) -> Iterable[list]:
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def evaluate(
+    generate: Callable[[list[str], list[int]], torch.Tensor],
+    round_trip: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    prompts: int,
+    preset: str,
+    seed: int = 0,
+    batch: int = 32,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict:
+    """Judge a model's films of held-out one-object prompts, and the three anchors, at the world's default size.
+
+    Args:
+        generate: takes prompts and one seed for each, and returns films (b, 3, t, h, w).
+        round_trip: encodes and decodes films.
+        preset: of the scenes that are drawn.
+
+    Returns:
+        A dict that JSON can hold: prompts, preset, seed, rows (model, ceiling, baseline, chance; see `ROWS`), each with
+        share, low and high for every attribute, and english and chinese: the model's row on each half.
+    """
+    scenes, texts = held_out_prompts(prompts, preset=preset, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    verdicts: dict[str, Verdicts] = {name: [] for name in ROWS}
+    for numbers in progress(list(_batches(list(range(prompts)), batch))):
+        batch_scenes = [scenes[i] for i in numbers]
+        films = generate([texts[i] for i in numbers], [seed + i for i in numbers])
+        verdicts["model"] += judge(films, batch_scenes)
+        verdicts["chance"] += judge(films.roll(1, 0), batch_scenes)
+        verdicts["ceiling"] += judge(round_trip(world.render(batch_scenes, generator=generator)), batch_scenes)
+        near = [nearest_training_scene(s, preset=preset, generator=generator) for s in batch_scenes]
+        verdicts["baseline"] += judge(world.render(near, generator=generator), batch_scenes)
+    result = {"prompts": prompts, "preset": preset, "seed": seed}
+    result["rows"] = {name: summarise(v) for name, v in verdicts.items()}
+    result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2] or verdicts["model"])}
+    return result
+
+
+def as_table(result: dict) -> str:
+    """The result as aligned text, percentages, with the 95 % interval of `all`."""
+    names = [*ATTRIBUTES, "all"]
+    lines = [f"{'':10}" + "".join(f"{name:>11}" for name in names) + "   95 % of all"]
+    for row, table in {**result["rows"], "(English)": result["english"], "(Chinese)": result["chinese"]}.items():
+        cells = "".join(f"{100 * table[name]['share']:11.1f}" for name in names)
+        lines.append(f"{row:10}{cells}   {100 * table['all']['low']:.1f}-{100 * table['all']['high']:.1f}")
+    lines += [f"{result['prompts']} held-out prompts of the {result['preset']} preset, half English, half Chinese; per cent."]
+    return "\n".join([*lines, *(f"  {name}: {meaning}" for name, meaning in ROWS.items())])

@@ -1,0 +1,63 @@
+"""The map of the whole system, with a mark where a chapter is."""
+
+from __future__ import annotations
+
+# name: (x, y, text, chapters that build it)
+_BOXES = {
+    "prompt": (0.2, 2.0, "a sentence\n“a red circle moves right”", ""),
+    "text": (2.9, 2.0, "text encoder\nwords → vectors", "08"),
+    "noise": (2.9, 0.4, "noise\n5×8×8 latents", "01"),
+    "dit": (5.6, 1.2, "diffusion transformer\nspacetime patches", "04  05  07"),
+    "flow": (5.6, 2.8, "flow\na step towards data", "01  02  07"),
+    "latents": (8.3, 1.2, "latents\n5×8×8, 16 channels", ""),
+    "vae": (11.0, 1.2, "video VAE\nlatents → pixels", "03  06"),
+    "film": (13.7, 1.2, "a film\n17×64×64", "08"),
+}
+_ARROWS = [("prompt", "text"), ("text", "dit"), ("noise", "dit"), ("dit", "latents"), ("latents", "vae"), ("vae", "film")]
+_WIDTH, _HEIGHT = 2.2, 1.0
+
+
+def draw_map(here: str | None = None):
+    """Draw the way from a sentence to a film, as a matplotlib figure.
+
+    Args:
+        here: the name of the box to mark as "you are here": prompt, text, noise, dit, flow, latents, vae or film;
+            None marks none.
+
+    Raises:
+        ValueError: there is no such box.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import FancyBboxPatch
+
+    if here is not None and here not in _BOXES:
+        raise ValueError(f"{here!r} is not on the map; it has {', '.join(_BOXES)}.")
+    figure, axis = plt.subplots(figsize=(13, 3.4), layout="constrained")
+    axis.set(xlim=(0, 16.1), ylim=(0, 4.3))
+    axis.axis("off")
+    for name, (x, y, text, chapters) in _BOXES.items():
+        face = "#f7c8c4" if name == here else "#eef1f6" if chapters else "#ffffff"
+        box = FancyBboxPatch((x, y), _WIDTH, _HEIGHT, boxstyle="round,pad=0.04,rounding_size=0.15", fc=face, ec="#44506b", lw=1.3)
+        axis.add_patch(box)
+        axis.text(x + _WIDTH / 2, y + _HEIGHT / 2, text, ha="center", va="center", fontsize=10)
+        if chapters:
+            above = name == "flow"  # its arrows leave below
+            label = {"x": x + _WIDTH / 2, "y": y + _HEIGHT + 0.08 if above else y - 0.08, "va": "bottom" if above else "top"}
+            axis.text(s="chapter " + chapters.replace("  ", ", "), ha="center", fontsize=9, color="#b03028", **label)
+        if name == here:
+            mark = {"ha": "center", "va": "bottom", "fontsize": 10, "color": "#b03028", "weight": "bold"}
+            axis.text(x + _WIDTH / 2, y + _HEIGHT + 0.1, "you are here", **mark)
+
+    def arrow(start, end, bend=0.0):
+        style = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
+        axis.annotate("", end, start, arrowprops=style)
+
+    for start, end in _ARROWS:
+        (x0, y0), (x1, y1) = _BOXES[start][:2], _BOXES[end][:2]
+        lift = {"text": 0.25, "noise": -0.25}.get(start, 0.0)
+        arrow((x0 + _WIDTH + 0.06, y0 + _HEIGHT / 2), (x1 - 0.06, y1 + _HEIGHT / 2 + lift))
+    x, y = _BOXES["dit"][:2]
+    arrow((x + 0.7, y + _HEIGHT + 0.06), (x + 0.7, y + 1.6 - 0.06))
+    arrow((x + 1.5, y + 1.6 - 0.06), (x + 1.5, y + _HEIGHT + 0.06))
+    axis.text(x + _WIDTH + 0.2, y + 2.1, "again and again:\n16 steps", fontsize=8.5, va="center", color="#44506b")
+    return figure

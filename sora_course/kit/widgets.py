@@ -1,0 +1,48 @@
+"""Controls to play with in a notebook."""
+
+from __future__ import annotations
+
+from . import display
+from .captions import LANGUAGES, caption
+from .scenes import PRESETS, is_held_out, scene
+
+
+def prompt_box(model):
+    """Menus over the words that the model knows, a box for a free prompt, seed, steps and guidance; the film plays below.
+
+    Args:
+        model: has `config["preset"]` and `generate`, as `sora.TextToVideo`.
+    """
+    import ipywidgets as w
+    from IPython.display import display as show
+
+    words = PRESETS[model.config["preset"]]
+    menus = [w.Dropdown(options=words[f"{kind}s"], description=kind) for kind in ("colour", "shape", "motion")]
+    language = w.Dropdown(options=LANGUAGES, description="language")
+    prompt = w.Text(description="prompt", layout=w.Layout(width="34em"))
+    seed = w.IntSlider(0, 0, 99, description="seed", continuous_update=False)
+    steps = w.IntSlider(16, 1, 50, description="steps", continuous_update=False)
+    guidance = w.FloatSlider(2.0, min=1.0, max=6.0, step=0.5, description="guidance", continuous_update=False)
+    button, note, film = w.Button(description="Make the film", button_style="primary"), w.HTML(), w.Output()
+
+    def write_prompt(_=None):
+        chosen = scene(*(menu.value for menu in menus))
+        prompt.value = caption(chosen, language.value)
+        note.value = "Training never showed this combination." if is_held_out(chosen) else ""
+
+    def make(_):
+        button.disabled, button.description = True, "painting ..."
+        film.clear_output(wait=True)
+        with film:
+            try:
+                settings = {"seed": seed.value, "steps": steps.value, "guidance_scale": guidance.value}
+                show(display.player(model.generate(prompt.value, **settings), [prompt.value]))
+            except ValueError as error:
+                print(error)
+        button.disabled, button.description = False, "Make the film"
+
+    for menu in (*menus, language):
+        menu.observe(write_prompt, "value")
+    button.on_click(make)
+    write_prompt()
+    return w.VBox([w.HBox(menus), w.HBox([prompt, language]), w.HBox([seed, steps, guidance]), w.HBox([button, note]), film])

@@ -1,0 +1,186 @@
+"""The command line: one sentence and status 2 for bad input, whole files or none, and a film that players can read."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sora_course import __main__ as cli
+from sora_course.kit import checkpoints, display, doctor, world
+from sora_course.kit.scenes import scene
+
+PROMPT = "a red circle moves right"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, tiny_checkpoint, capsys):
+    """Call the command line in an empty folder; returns (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def generate(run, tiny_checkpoint, *more):
+    return run("generate", PROMPT, "--checkpoint", tiny_checkpoint, "--steps", 1, *more)
+
+
+def test_an_mp4_that_every_player_shows(run, tiny_checkpoint, tmp_path):
+    av = pytest.importorskip("av")
+    status, out, _ = generate(run, tiny_checkpoint, "--out", "film.mp4")
+    assert status == 0 and "film.mp4" in out
+    with av.open(tmp_path / "film.mp4") as container:
+        stream = container.streams.video[0]
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(stream)]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 8)
+    assert len(frames) == 17 and frames[0].shape == (256, 256, 3)
+
+
+def test_written_films_look_like_what_was_given(tmp_path):
+    av = pytest.importorskip("av")
+    from PIL import Image
+
+    film = world.render([scene("blue", "star", "left")], generator=torch.Generator().manual_seed(0))[0]
+    wanted = torch.from_numpy(display.to_frames(film, 4)).float()
+    with av.open(display.write(tmp_path / "a.mp4", film)) as container:
+        got = torch.stack([torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]).float()
+    assert (got - wanted).abs().mean() < 4
+    with Image.open(display.write(tmp_path / "a.gif", film)) as gif:
+        assert gif.n_frames == 17 and gif.size == (256, 256) and gif.info["loop"] == 0
+    with Image.open(display.write(tmp_path / "a.png", film[:, :1])) as png:
+        assert png.size == (256, 256) and png.getpixel((2, 2)) == pytest.approx(world.BACKGROUNDS["paper"], abs=2)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "gif", "png"])
+def test_default_name_other_endings_and_counts(run, tiny_checkpoint, tmp_path, ending):
+    assert generate(run, tiny_checkpoint, "--count", 2, "--seed", 5, "--out", f"x.{ending}")[0] == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"x_5.{ending}", f"x_6.{ending}"]
+    assert generate(run, tiny_checkpoint, "--frames", 1, "--size", "96x64")[0] == 0
+    assert [p.name for p in (tmp_path / "videos").iterdir()] == ["a_red_circle_moves_right.mp4"]
+
+
+BAD = [
+    (["generate", ""], "empty"),
+    (["generate", "a red dragon moves right"], "'dragon'.*circle"),
+    (["generate", "红色的龙"], "'龙'.*圆形"),
+    (["generate", "a small red circle moves right"], "starter preset"),
+    (["generate", "a red cross moves right"], "never saw the shape 'cross'.*heart"),
+    (["generate", "a red circle bounces"], "never saw the motion 'bouncing'"),
+    (["generate", PROMPT, "--size", "60x64"], "nearest is 64x64"),
+    (["generate", PROMPT, "--size", "64"], "WIDTHxHEIGHT"),
+    (["generate", PROMPT, "--size", "0x64"], "nearest is 16x64"),
+    (["generate", PROMPT, "--frames", "16"], "nearest is 17"),
+    (["generate", PROMPT, "--frames", "0"], "1 or more"),
+    (["generate", PROMPT, "--steps", "-3"], "1 or more"),
+    (["generate", PROMPT, "--steps", "many"], "1 or more"),
+    (["generate", PROMPT, "--seed", "-1"], "0 or more"),
+    (["generate", PROMPT, "--guidance-scale", "nan"], "from 0 up"),
+    (["generate", PROMPT, "--count", "0"], "1 or more"),
+    (["generate", PROMPT, "--out", "nowhere/film.mp4"], "does not exist"),
+    (["generate", PROMPT, "--out", "film.avi"], r"\.mp4, \.gif, \.png"),
+    (["generate", PROMPT, "--checkpoint", "missing.safetensors"], "no checkpoint"),
+    (["generate"], "--help"),
+    (["train", "huge"], "not a recipe; there are starter, tiny"),
+    (["train", "tiny", "--stage", "dit"], "run stage 'vae' first"),
+    (["train", "tiny", "--stage", "unet"], "--help"),
+    (["evaluate", "--prompts", "0"], "1 or more"),
+    (["evaluate", "--json", "nowhere/x.json"], "no folder nowhere"),
+    (["world", "--out", "sheet.gif"], "does not end in .png"),
+    (["paint"], "--help"),
+]
+
+
+@pytest.mark.parametrize("arguments, said", BAD, ids=[" ".join(a)[:50] for a, _ in BAD])
+def test_bad_input_gets_one_sentence(run, tiny_checkpoint, tmp_path, arguments, said):
+    if arguments[0] == "generate" and len(arguments) > 1 and "--checkpoint" not in arguments:
+        arguments = [*arguments, "--checkpoint", tiny_checkpoint]
+    status, out, err = run(*arguments)
+    assert status == 2 and out == "" and len(err.strip().splitlines()) == 1
+    import re
+
+    assert re.search(said, err), err
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything is writable here")
+def test_a_folder_that_cannot_be_written_to(run, tiny_checkpoint, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    status, _, err = generate(run, tiny_checkpoint, "--out", "locked/x.mp4")
+    assert status == 2 and "cannot be written" in err
+
+
+def test_damaged_and_foreign_checkpoints(run, tiny_checkpoint, tmp_path):
+    from safetensors.torch import save_file
+
+    bad = tmp_path / "bad.safetensors"
+    tensors, config = checkpoints.load(tiny_checkpoint)
+    cases = []
+    bad.write_bytes(tiny_checkpoint.read_bytes()[:1000])
+    cases.append(run("generate", PROMPT, "--checkpoint", bad))
+    save_file(tensors, bad)
+    cases.append(run("generate", PROMPT, "--checkpoint", bad))
+    checkpoints.save(bad, tensors, config | {"dit": config["dit"] | {"hidden_size": 64}})
+    cases.append(run("generate", PROMPT, "--checkpoint", bad))
+    checkpoints.save(bad, tensors, {"recipe": "x"})
+    cases.append(run("generate", PROMPT, "--checkpoint", bad))
+    for (status, _, err), said in zip(cases, ("not a whole", "not written by this course", "does not fit its config", "config inside")):
+        assert status == 2 and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_an_existing_film_stays_until_the_new_one_is_whole(run, tiny_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "film.mp4").write_text("old")
+
+    def fail(frames, target, fps):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(display, "_encode_mp4", fail)
+    status, _, err = generate(run, tiny_checkpoint, "--out", "film.mp4")
+    assert status == 2 and "disk full" in err
+    assert (tmp_path / "film.mp4").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_train_evaluate_and_generate_from_nothing(run, tmp_path):
+    """The whole road with the tiny recipe; a second call finds everything done."""
+    status, out, err = run("train", "tiny", "--measure", 2)
+    assert status == 0 and "sora_tiny.safetensors" in out, err
+    checkpoint = tmp_path / "runs" / "tiny" / "sora_tiny.safetensors"
+    before = checkpoint.read_bytes()
+    assert run("train", "tiny")[0] == 0 and checkpoint.read_bytes() == before
+    status, out, err = run("evaluate", "--prompts", 4, "--steps", 1, "--checkpoint", checkpoint, "--json", "report.json")
+    assert status == 0 and "ceiling" in out and "chance" in out, err
+    import json
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["rows"]) == {"model", "ceiling", "baseline", "chance"} and report["rows"]["model"]["all"]["high"] <= 1
+    assert run("generate", PROMPT, "--checkpoint", checkpoint, "--steps", 1, "--out", "x.png")[0] == 0
+
+
+def test_world_draws_a_sheet(run, tmp_path):
+    assert run("world", "--count", 3, "--preset", "starter", "--out", "w.png")[0] == 0
+    assert (tmp_path / "w.png").stat().st_size > 5000
+
+
+def test_doctor_says_ok_or_fail_with_the_remedy(capsys):
+    def broken():
+        raise RuntimeError("torch is missing; pip install torch")
+
+    assert doctor.run((lambda: "fine",)) and not doctor.run((lambda: "fine", broken))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[OK]   fine" and lines[3] == "[FAIL] torch is missing; pip install torch"
+
+
+def test_the_package_imports_at_once():
+    heavy = "torch torchvision matplotlib av modelscope sklearn".split()
+    code = f"import sys, sora_course, sora_course.__main__; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    code = "import sys, sora_course.sora, sora_course.kit.display; print([m for m in {} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code.format(heavy[1:])], capture_output=True, text=True).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,51 @@
+"""Every exercise of every notebook: the stub is not solved, the folded solution is."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def exercises():
+    """(notebook, source of the stub's cell, source of its solution) for each cell tagged exercise."""
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        for cell, following in zip(cells, cells[1:]):
+            if "exercise" in cell["metadata"].get("tags", []):
+                stub = "".join(cell["source"])
+                solution = re.search(r"```python\n(.*?)```", "".join(following["source"]), re.S)
+                yield pytest.param(stub, solution and solution[1], id=re.search(r'check\("(\w+)"', stub)[1])
+
+
+@pytest.mark.parametrize("stub, solution", exercises())
+def test_the_stub_fails_and_the_solution_passes(stub, solution, capsys):
+    scope = {}
+    exec("from sora_course.kit.exercises import check\n" + stub, scope)
+    assert "not solved yet" in capsys.readouterr().out
+    assert solution, "the cell after an exercise holds its folded solution"
+    exec(solution + "\n" + re.search(r"^check\(.*$", stub, re.M)[0], scope)
+    assert capsys.readouterr().out.startswith("[x] ")
+
+
+def test_a_wrong_answer_gets_a_hint_and_a_broken_one_its_error():
+    from sora_course.kit.exercises import outcome
+
+    assert outcome("latent_frames", lambda n: n // 4) == (False, "not yet: 17 frames become 5 latent frames, and your function says 4")
+    assert "ZeroDivisionError" in outcome("latent_frames", lambda n: 1 / 0)[1]
+    with pytest.raises(ValueError, match="no exercise"):
+        outcome("nothing", None)
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_are_as_they_should_be(path):
+    notebook = json.loads(path.read_text())
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert path.stat().st_size < 1.5e6 and len({c["id"] for c in notebook["cells"]}) == len(notebook["cells"])
+    for cell in code:
+        assert len("".join(cell["source"]).splitlines()) <= 25, cell["id"]
+        assert cell["execution_count"], f"{cell['id']} has not been run"
+        outputs = json.dumps(cell["outputs"])
+        assert not re.search(r"Traceback|Warning|/home/|/tmp/|/root/|/work/|/Users/", outputs), cell["id"]

@@ -1,0 +1,76 @@
+"""Rectified flow against closed forms."""
+
+import pytest
+import torch
+
+from sora_course import flow
+
+
+def last(states):
+    *_, x = states
+    return x
+
+
+def test_the_ends_of_the_road(generator):
+    x0, noise = torch.randn(2, 3, 4, 5, generator=generator)
+    zero, one = torch.zeros(3), torch.ones(3)
+    assert torch.equal(flow.interpolate(x0, noise, zero), x0) and torch.equal(flow.interpolate(x0, noise, one), noise)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_one_step_follows_a_straight_road_exactly(solver, generator):
+    x0, noise = torch.randn(2, 3, 4, generator=generator)
+    assert torch.allclose(last(flow.sample(lambda x, t: noise - x0, noise, steps=1, solver=solver)), x0, atol=1e-6)
+
+
+def test_orders_of_the_solvers():
+    """dx/dt = x has the solution e^t: halving the step halves Euler's error and quarters Heun's."""
+    exact = torch.tensor([-1.0], dtype=torch.float64).exp()
+    start = torch.ones(1, dtype=torch.float64)
+    for solver, order in (("euler", 1), ("heun", 2)):
+        # from t = 1 to 0, x shrinks by e; Heun's last step is Euler's, at t = 0, where no slope is asked for
+        errors = [
+            (last(flow.sample(lambda x, t: x, start, steps=n, solver=solver)) - exact).abs().item() for n in (200, 400)
+        ]
+        assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.05)
+
+
+def test_gaussian_data_arrives_with_its_mean_and_deviation(generator):
+    """For data N(m, s^2) the ideal velocity is known in closed form; sampling with it must give N(m, s^2)."""
+    m, s = 1.5, 0.3
+
+    def velocity(x, t):
+        t = t.view(-1, 1)
+        variance = (1 - t) ** 2 * s**2 + t**2
+        # E[noise - x0 | x_t] for jointly normal variables
+        return -m + (t - (1 - t) * s**2) / variance * (x - (1 - t) * m)
+
+    samples = last(flow.sample(velocity, torch.randn(20000, 1, generator=generator), steps=64, solver="heun"))
+    assert samples.mean().item() == pytest.approx(m, abs=0.01) and samples.std().item() == pytest.approx(s, rel=0.03)
+
+
+def test_loss_counts_only_what_was_not_given(generator):
+    x0, noise = torch.randn(2, 2, 3, 4, 1, 1, generator=generator)
+    known = torch.tensor([1.0, 0, 0, 1]).view(1, 1, 4, 1, 1)
+    wrong_where_known = lambda x, t: noise - x0 + 7 * known  # noqa: E731
+    assert flow.flow_loss(wrong_where_known, x0, torch.full((2,), 0.5), noise, known) == 0
+    assert flow.flow_loss(wrong_where_known, x0, torch.full((2,), 0.5), noise) == pytest.approx(24.5)
+
+
+def test_guidance():
+    c, u = torch.tensor([2.0]), torch.tensor([1.0])
+    assert flow.guided(c, u, 1.0) == c and flow.guided(c, u, 0.0) == u and flow.guided(c, u, 3.0) == 4.0
+
+
+def test_times(generator):
+    t = flow.logit_normal_times(50000, generator=generator)
+    assert 0 < t.min() and t.max() < 1 and t.logit().std().item() == pytest.approx(1, abs=0.02)
+    for shift in (1.0, 3.0):
+        grid = flow.time_grid(8, shift=shift)
+        assert grid[0] == 1 and grid[-1] == 0 and (grid.diff() < 0).all()
+
+
+@pytest.mark.parametrize("bad, said", [(dict(steps=0), "at least 1 step"), (dict(steps=2, solver="dopri"), "'euler' or 'heun'")])
+def test_refusals(bad, said):
+    with pytest.raises(ValueError, match=said):
+        last(flow.sample(lambda x, t: x, torch.zeros(1), **bad))

@@ -1,0 +1,106 @@
+"""The whole system, with a tiny untrained model: what goes in, what comes out, what is refused."""
+
+import pytest
+import torch
+
+from sora_course.sora import TextToVideo, draw_known, known_latents
+
+PROMPT = "a red circle moves right"
+
+
+@pytest.mark.parametrize("frames, size", [(17, (64, 64)), (1, (64, 64)), (9, (32, 96))])
+def test_films_of_the_size_that_was_asked_for(tiny_model, frames, size):
+    films = tiny_model.generate([PROMPT, "一个蓝色的方形"], steps=2, num_frames=frames, size=size)
+    assert films.shape == (2, 3, frames, *size) and films.dtype == torch.float32
+    assert films.isfinite().all() and films.abs().max() <= 1
+
+
+def test_the_seed_decides(tiny_model):
+    a, b, c = (tiny_model.generate(PROMPT, steps=2, seed=s) for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.allclose(a, c, atol=0.05)
+
+
+def test_a_film_does_not_depend_on_its_batch(tiny_model):
+    alone = tiny_model.generate(PROMPT, steps=2, seed=4)
+    together = tiny_model.generate([PROMPT, "a small blue square moves up and to the left"], steps=2, seed=[4, 9])
+    assert torch.allclose(alone[0], together[0], atol=0.1)  # bf16 rounds differently in other batches
+
+
+def test_text_and_guidance_matter(tiny_model):
+    plain = tiny_model.generate(PROMPT, steps=2, guidance_scale=1.0)
+    assert not torch.allclose(plain, tiny_model.generate(PROMPT, steps=2, guidance_scale=4.0), atol=0.05)
+    assert not torch.allclose(plain, tiny_model.generate("a blue star", steps=2, guidance_scale=1.0), atol=0.05)
+
+
+def test_saved_and_loaded_it_makes_the_same_film(tiny_model, tiny_checkpoint):
+    loaded = TextToVideo.from_pretrained(str(tiny_checkpoint))
+    a, b = (m.generate(PROMPT, steps=2) for m in (tiny_model, loaded))
+    assert torch.allclose(a, b, atol=0.1)  # weights are stored in half precision
+    again = TextToVideo.from_pretrained(str(tiny_checkpoint))
+    assert torch.equal(b, again.generate(PROMPT, steps=2))
+
+
+@pytest.mark.parametrize("known", [[0], range(5), range(9, 17), [0, *range(13, 17)]])
+def test_given_frames_come_back(tiny_model, known, generator):
+    film = torch.rand(1, 3, 17, 64, 64, generator=generator) * 2 - 1
+    whole = tiny_model.vae.decode(tiny_model.vae.encode(film)).clamp(-1, 1)
+    found = tiny_model.generate(PROMPT, steps=2, video=film, known_frames=known)
+    if min(known) == 0:  # what the first latents say depends on nothing else
+        assert torch.allclose(found[:, :, 0], whole[:, :, 0], atol=0.1)
+    other = tiny_model.generate(PROMPT, steps=2, video=-film, known_frames=known)
+    assert not torch.allclose(found, other, atol=0.1)
+
+
+def test_frames_that_are_not_given_are_not_seen(tiny_model, generator):
+    film = torch.rand(1, 3, 17, 64, 64, generator=generator) * 2 - 1
+    changed = film.clone()
+    changed[:, :, 5:] = 0
+    a, b = (tiny_model.generate(PROMPT, steps=2, video=v, known_frames=range(5)) for v in (film, changed))
+    assert torch.equal(a, b)
+
+
+def test_which_latents_given_frames_cover():
+    assert known_latents([0], 17).tolist() == [True, False, False, False, False]
+    assert known_latents(range(1, 9), 17).tolist() == [False, True, True, False, False]
+    assert known_latents([0, *range(12, 17)], 17).tolist() == [True, False, False, False, True]
+
+
+def test_drawn_masks_leave_something_to_find_and_show_every_kind(generator):
+    masks = draw_known(3000, 5, generator=generator).view(3000, 5)
+    assert masks.unique().tolist() == [0, 1] and not masks.all(1).any()
+    assert 0.67 < (masks.sum(1) == 0).float().mean() < 0.74
+    kinds = {tuple(m) for m in masks.int().tolist()}
+    assert {(0,) * 5, (1, 0, 0, 0, 0), (0, 0, 0, 0, 1), (1, 1, 1, 0, 0), (0, 0, 1, 1, 1), (1, 0, 0, 0, 1), (0, 1, 0, 1, 0)} <= kinds
+    assert not draw_known(100, 1, generator=generator).any() and not draw_known(500, 2, generator=generator).view(500, 2).all(1).any()
+
+
+def test_loss_is_finite_and_trains_text_and_transformer(tiny_model, generator):
+    tiny_model.zero_grad()
+    tiny_model.loss(torch.randn(4, 8, 5, 8, 8), [PROMPT] * 4, generator=generator)["loss"].backward()
+    for module in (tiny_model.text.embed, tiny_model.dit.x_embedder):
+        assert module.weight.grad.abs().sum() > 0
+    tiny_model.zero_grad()
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (dict(prompts=""), "empty"),
+        (dict(prompts=[]), "empty"),
+        (dict(num_frames=16), "nearest is 17"),
+        (dict(num_frames=0), "nearest is 1"),
+        (dict(size=(60, 64)), "nearest is 64x64"),
+        (dict(size=(0, 64)), "nearest is 64x16"),
+        (dict(steps=0), "at least 1 step"),
+        (dict(guidance_scale=-1.0), "0 or more"),
+        (dict(solver="rk4"), "'euler' or 'heun'"),
+        (dict(seed=[1, 2]), "1 prompts and 2 seeds"),
+        (dict(known_frames=[0]), "given film must be"),
+        (dict(known_frames=[3], video=torch.zeros(1, 3, 17, 64, 64)), "group of four"),
+        (dict(known_frames=range(17), video=torch.zeros(1, 3, 17, 64, 64)), "leave one such group"),
+        (dict(known_frames=[20], video=torch.zeros(1, 3, 17, 64, 64)), "frames 0 to 16"),
+    ],
+)
+def test_what_generate_refuses(tiny_model, change, said):
+    with pytest.raises(ValueError, match=said):
+        tiny_model.generate(**({"prompts": PROMPT, "steps": 1} | change))
