@@ -146,6 +146,7 @@ def sheet(videos: torch.Tensor, captions: list[str], *, frames: int = 5, columns
         axis.axis("off")
     chosen = torch.linspace(0, videos.shape[2] - 1, min(frames, videos.shape[2])).round().long()
     for axis, video, text in zip(axes.flat, videos, captions):
-        axis.imshow(rearrange(F.pad(torch.from_numpy(to_frames(video[:, chosen])), (0, 0, 0, 2), value=255), "t h w c -> h (t w) c"))
+        frames_apart = F.pad(torch.from_numpy(to_frames(video[:, chosen])), (0, 0, 0, 2), value=255)
+        axis.imshow(rearrange(frames_apart, "t h w c -> h (t w) c").numpy())
         axis.set_title(text, fontsize=10, loc="left")
     return figure

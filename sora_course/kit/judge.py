@@ -23,6 +23,7 @@ from .scenes import BACKGROUNDS, CAMERAS, COLOURS, DIGITS, MOTIONS, SIZES, SPEED
 ATTRIBUTES = ("count", "colour", "shape", "motion", "speed", "size", "background", "camera", "kept")
 STILL_ATTRIBUTES = ("count", "colour", "shape", "size", "background")
 _MIN_AREA = 0.012  # square units; a smaller spot is no object (an object of radius 0.2 has 0.04 or more)
+_FAINT = 0.06  # less coverage than this is taken for none
 _PHASES = 24
 _UNCLEAR = 4.0  # a motion is read only if the nearest one is within so many tolerances
 
@@ -78,7 +79,7 @@ def _coverages(video: torch.Tensor, background: str) -> dict[str, torch.Tensor]:
         return {}
     along, label = nearest(lines[[*present, len(COLOURS)]])
     return {
-        list(COLOURS)[k]: torch.where((label == i) & (along[i] > 0.06), along[i], 0.0) for i, k in enumerate(present)
+        list(COLOURS)[k]: torch.where((label == i) & (along[i] > _FAINT), along[i], 0.0) for i, k in enumerate(present)
     }
 
 
@@ -199,7 +200,7 @@ def _turns(coverage, area, x, y) -> torch.Tensor:
 
 def _softness(coverage: torch.Tensor) -> torch.Tensor:
     """Share of half-covered pixels, (t,): grows as an edge spreads."""
-    a = coverage.clamp(0, 1)
+    a = torch.where(coverage > _FAINT, coverage, 0.0)
     return (a * (1 - a)).sum((1, 2)) / a.sum((1, 2)).clamp(min=1e-6)
 
 
