@@ -47,7 +47,8 @@ def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> tor
     starts = (0.0, (h - 1) / 2, (w - 1) / 2)
     axes = [torch.arange(n, device=device) - start for n, start in zip((t, h, w), starts)]
     grids = torch.meshgrid(*axes, indexing="ij")
-    return torch.cat([sincos(g.flatten(), size, max_period=100.0) for g, size in zip(grids, sizes)], dim=-1)
+    # From a quarter turn a step down to a 64th part of it: grids are small, and neighbours should look different.
+    return torch.cat([sincos(math.pi / 2 * g.flatten(), size, max_period=64.0) for g, size in zip(grids, sizes)], dim=-1)
 
 
 class TimestepEmbedder(nn.Module):

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .dit import DiTConfig
 from .kit import checkpoints, world
 from .kit.captions import LANGUAGES, NAMES, SYNONYMS, caption
-from .kit.training import TrainConfig, autocast, train
+from .kit.training import TrainConfig, autocast, compile_if_possible, train
 from .sora import TextToVideo
 from .text import TextConfig, TextEncoder, Tokenizer
 from .vae import VAEConfig, VideoVAE, psnr
@@ -56,6 +56,7 @@ class Recipe:
     vae_batch: int = 8
     kl_weight: float = 1e-4
     text_batch: int = 128
+    compile: bool = False  # the transformer's blocks, while training
 
 
 _STARTER_BUCKETS = (
@@ -77,8 +78,9 @@ RECIPES: dict[str, Recipe] = {
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
         dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
-        dit_train=TrainConfig(steps=3800, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=380),
+        dit_train=TrainConfig(steps=4300, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=430),
         buckets=_STARTER_BUCKETS,
+        compile=True,
     ),
     # Not for a good model but for tests and for trying the machinery out: about a minute in all.
     "tiny": Recipe(
@@ -248,6 +250,8 @@ def train_dit(
         captions = [caption(scenes[i], _language(generator), generator=generator) for i in chosen.tolist()]
         return model.loss(latents[chosen].float(), captions, generator=generator)
 
+    if recipe.compile:
+        compile_if_possible(model.dit.blocks)
     callback = (lambda step, seconds: every(model, step, seconds)) if every else None
     train(model, loss, recipe.dit_train, folder=folder / "dit", every=callback, describe="dit")
     model.save(folder / f"sora_{name}.safetensors")

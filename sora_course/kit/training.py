@@ -127,6 +127,18 @@ def attention_for_training(device: torch.device | str):
     return sdpa_kernel(SDPBackend.MATH)
 
 
+def compile_if_possible(modules) -> bool:
+    """Let torch compile each module in place, which fuses what lies between matrix products; False where no compiler works."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(2))
+    except Exception as error:  # no C++ compiler, or a platform that torch cannot compile for: train without
+        print(f"Training without torch.compile ({type(error).__name__}), about half as fast again.")
+        return False
+    for module in modules:
+        module.compile()
+    return True
+
+
 def _flatten(optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
     return {
         f"optimizer.{name}.{index}.{key}": value
