@@ -51,6 +51,26 @@ def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> tor
     return torch.cat([sincos(math.pi / 2 * g.flatten(), size, max_period=64.0) for g, size in zip(grids, sizes)], dim=-1)
 
 
+def rotary_angles(t: int, h: int, w: int, head_size: int, device=None) -> torch.Tensor:
+    """By which angles queries and keys are turned at each place of a grid: (t h w, head_size / 2).
+
+    Rotary positions (Su et al. 2021) along three axes, as video transformers use them: a quarter of the pairs of channels
+    turns with the frame, the rest with row and column, from a quarter turn a step down to a 64th part of it. A
+    product of a turned query and a turned key depends on how far apart they are, not on where.
+    """
+    pairs = head_size // 2
+    sizes = (pairs // 4, (pairs - pairs // 4) // 2, pairs - pairs // 4 - (pairs - pairs // 4) // 2)
+    grids = torch.meshgrid(*[torch.arange(n, device=device) for n in (t, h, w)], indexing="ij")
+    speeds = [math.pi / 2 * torch.exp(-math.log(64) * torch.arange(n, device=device) / n) for n in sizes]
+    return torch.cat([g.flatten()[:, None] * s for g, s in zip(grids, speeds)], dim=-1)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn each pair (x_i, x_{i + d/2}) of the last dimension of x (..., n, d) by the angles whose cosines are (n, d/2)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
 class TimestepEmbedder(nn.Module):
     """Flow time in [0, 1] to a vector; times are scaled to 0..1000 first, or neighbours would look alike."""
 
@@ -78,9 +98,11 @@ class Attention(nn.Module):
         self.kv = nn.Linear(context_size or hidden_size, 2 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, context: torch.Tensor, *, mask=None, rotation=None) -> torch.Tensor:
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.num_heads)
         k, v = rearrange(self.kv(context), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
         return self.proj(rearrange(x, "b h n d -> b n (h d)"))
 
@@ -105,11 +127,11 @@ class DiTBlock(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: torch.Tensor, c: torch.Tensor, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, c: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, rotation=None) -> torch.Tensor:
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.ada_ln(c).chunk(6, dim=1)  # (b, d)
         y = modulate(self.norm1(x), shift_attn, scale_attn)
-        x = torch.addcmul(x, gate_attn[:, None], self.attn(y, y))
-        x = x + self.cross(self.norm_text(x), text, mask)
+        x = torch.addcmul(x, gate_attn[:, None], self.attn(y, y, rotation=rotation))
+        x = x + self.cross(self.norm_text(x), text, mask=mask)
         return torch.addcmul(x, gate_mlp[:, None], self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
 
@@ -189,8 +211,11 @@ class VideoDiT(nn.Module):
         positions = grid_positions(frames, height // p, width // p, self.config.hidden_size, x.device)
         x = self.x_embedder(x) + positions.to(x)  # (b, n, d)
         c = self.t_embedder(t) + self.text_pooled(pooled)  # (b, d)
+        head_size = self.config.hidden_size // self.config.num_heads
+        angles = rotary_angles(frames, height // p, width // p, head_size, x.device)
+        rotation = (angles.cos().to(x), angles.sin().to(x))
         for block in self.blocks:
-            x = block(x, c, text, text_mask)
+            x = block(x, c, text, text_mask, rotation)
         x = self.final(x, c)  # (b, n, c p p)
         return rearrange(
             x, "b (t h w) (c p q) -> b c t (h p) (w q)", t=frames, h=height // p, w=width // p, p=p, q=p

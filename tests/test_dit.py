@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sora_course.dit import DiTBlock, DiTConfig, VideoDiT, grid_positions, sincos
+from sora_course.dit import DiTBlock, DiTConfig, VideoDiT, grid_positions, rotary_angles, rotate, sincos
 
 CONFIG = DiTConfig(in_channels=4, hidden_size=32, depth=2, num_heads=2, text_size=16)
 
@@ -81,6 +81,16 @@ def test_positions_differ_everywhere_and_a_larger_frame_extends_the_smaller():
     assert torch.allclose(large[:2, 2:6, 1:5].reshape(32, 64), small, atol=1e-5)
     far = torch.cdist(grid_positions(5, 8, 6, 64), grid_positions(5, 8, 6, 64)) + 9 * torch.eye(240)
     assert far.min() > 0.1
+
+
+def test_rotated_products_depend_on_distance_alone(generator):
+    q, k = torch.randn(2, 16, generator=generator)
+    angles = rotary_angles(4, 5, 6, 16)
+    turned = [rotate(x.expand(120, 16), angles.cos(), angles.sin()).view(4, 5, 6, 16) for x in (q, k)]
+    near, far = ((turned[0][t, y, x] * turned[1][t + 1, y + 2, x + 1]).sum() for t, y, x in ((0, 0, 0), (2, 2, 4)))
+    other = (turned[0][0, 0, 0] * turned[1][0, 0, 1]).sum()
+    assert torch.allclose(near, far, atol=1e-4) and not torch.allclose(near, other, atol=1e-2)
+    assert torch.allclose(turned[0].norm(dim=-1), q.norm().expand(4, 5, 6), atol=1e-4)
 
 
 def test_sizes_it_cannot_cut(dit, generator):

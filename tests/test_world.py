@@ -50,7 +50,8 @@ def test_free_wordings(prompt, meaning):
     [
         ("", "empty"),
         ("   ", "empty"),
-        ("a red dragon moves left", "'dragon'.*circle, square"),
+        ("a red dragon moves left", "'dragon' is not a shape this world has; it has circle, square"),
+        ("a shiny red circle", "does not know the word 'shiny'. It knows colours: red"),
         ("一只红色的龙", "'龙'.*圆形"),
         ("a circle moves left", "names no colour.*red"),
         ("a red thing", "'thing'"),

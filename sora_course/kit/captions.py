@@ -99,7 +99,7 @@ SYNONYMS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
                    "down-right": ("down and right", "down right", "down-right", "to the lower right"),
                    "clockwise": ("clockwise", "in a circle"), "anticlockwise": ("anticlockwise", "counterclockwise"),
                }.items()},
-            "bouncing": ("bouncing",), "growing": ("growing",), "shrinking": ("shrinking",), "spinning": ("spinning", "rotates"),
+            "bouncing": ("bouncing",), "growing": ("growing", "expands"), "shrinking": ("shrinking",), "spinning": ("spinning", "rotates"),
             "still": ("stays still", "standing still", "still"), "ink": ("spreading like ink", "spreads", "spreading"),
         },
         "speed": {"slow": ("slow",), "fast": ("rapidly",)},
@@ -130,7 +130,7 @@ SYNONYMS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 FILLERS = {
     "en": "a an the of on in at with and while that which is are it one two video film picture movie showing show watch "
     "colored coloured shape there".split(),
-    "zh": "一 个 只 的 地 着 在 和 与 同时 有 画面 中 里 视频 影片 显示 移动 走 两".split(),
+    "zh": "一 个 只 颗 张 块 条 幅 的 地 着 在 和 与 同时 有 画面 中 里 视频 影片 显示 移动 走 两".split(),
 }
 _SAY_DEFAULT = 0.15  # how often a caption says what goes without saying
 
@@ -230,15 +230,19 @@ def _read(prompt: str) -> list[tuple[str, str]]:
                 break
         else:
             word = rest.split()[0] if language == "en" else re.match(r"[a-z]+|.", rest).group()
-            raise ValueError(_unknown(word, language))
+            kinds = [kind for kind, _ in found]
+            raise ValueError(_unknown(word, language, after_colour="shape" not in kinds and "colour" in kinds))
         if kind is not None:
             found.append((kind, value))
         rest = rest[len(phrase) :].lstrip()
     return found
 
 
-def _unknown(word: str, language: str) -> str:
+def _unknown(word: str, language: str, *, after_colour: bool) -> str:
+    """The sentence that names an unknown word and the known ones: after a colour the shapes, elsewhere all words."""
     names = NAMES[language]
+    if after_colour:
+        return f"{word!r} is not a shape this world has; it has {', '.join(names['shape'][s][0] for s in SHAPES)}."
     known = "; ".join(
         f"{plural}: {', '.join(names[kind][v][0] for v in values)}"
         for kind, plural, values in (
