@@ -174,7 +174,8 @@ def train_text(recipe: Recipe, folder: Path) -> TextEncoder:
         return text.contrastive_loss(one, other, same)
 
     train(text, loss, recipe.text_train, folder=folder / "text", describe="text")
-    checkpoints.save(folder / "text.safetensors", text.state_dict(), text.config_dict())
+    config = {"vocabulary": tokenizer.vocabulary, "text": text.config_dict()}
+    checkpoints.save(folder / "text.safetensors", text.state_dict(), config)
     return text
 
 
@@ -233,8 +234,7 @@ def train_dit(
     (vae_tensors, vae_config), (text_tensors, text_config) = (_load_stage(folder, s) for s in ("vae", "text"))
     torch.manual_seed(recipe.dit_train.seed)
     config = {
-        "preset": recipe.preset, "recipe": name, "vocabulary": vocabulary(),
-        "text": text_config, "vae": vae_config, "dit": asdict(recipe.dit),
+        "preset": recipe.preset, "recipe": name, **text_config, "vae": vae_config, "dit": asdict(recipe.dit),
     }  # fmt: skip
     model = TextToVideo(config)
     checkpoints.fill(model.vae, vae_tensors, "VAE")
