@@ -59,6 +59,14 @@ def test_written_films_look_like_what_was_given(tmp_path):
         assert png.size == (256, 256) and png.getpixel((2, 2)) == pytest.approx(world.BACKGROUNDS["paper"], abs=2)
 
 
+def test_players_hold_their_films(generator):
+    films = world.render([scene("blue", "star", "left")], generator=generator)
+    page = display.row([films[0], films[0, :, :1]], ["a < b", "still"], scale=2).data
+    assert page.count("data:video/mp4;base64,AAAA") == 1 and page.count("data:image/png;base64,iVBO") == 1 and "a &lt; b" in page
+    with pytest.raises(ValueError, match="2 films and 1 captions"):
+        display.player(torch.cat([films, films]), ["one"])
+
+
 @pytest.mark.parametrize("ending", ["mp4", "gif", "png"])
 def test_default_name_other_endings_and_counts(run, tiny_checkpoint, tmp_path, ending):
     assert generate(run, tiny_checkpoint, "--count", 2, "--seed", 5, "--out", f"x.{ending}")[0] == 0

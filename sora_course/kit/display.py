@@ -29,7 +29,7 @@ def to_frames(video: torch.Tensor, scale: int = 1):
 def _encode_mp4(frames, target, fps: int) -> None:
     import av
 
-    with av.open(target, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with av.open(target, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "medium"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -122,7 +122,7 @@ def row(videos: list[torch.Tensor], captions: list[str], *, scale: int = 2, fps:
     if len(captions) != len(videos):
         raise ValueError(f"There are {len(videos)} films and {len(captions)} captions; give one for each.")
     cells = [
-        f'<figure style="margin:4px;width:{max(128, video.shape[-1] * scale)}px">{_embedded(video, scale, fps)}'
+        f'<figure style="margin:4px 10px 4px 0;width:{max(128, video.shape[-1] * scale)}px">{_embedded(video, scale, fps)}'
         f'<figcaption style="font-size:13px;line-height:1.35">{html.escape(text)}</figcaption></figure>'
         for video, text in zip(videos, captions)
     ]
