@@ -20,7 +20,7 @@ def exercises():
                 yield pytest.param(stub, solution and solution[1], id=re.search(r'check\("(\w+)"', stub)[1])
 
 
-@pytest.mark.parametrize("stub, solution", exercises())
+@pytest.mark.parametrize("stub, solution", list(exercises()))
 def test_the_stub_fails_and_the_solution_passes(stub, solution, capsys):
     scope = {}
     exec("from sora_course.kit.exercises import check\n" + stub, scope)
