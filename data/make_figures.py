@@ -19,7 +19,7 @@ BEFORE = 29.2  # minutes that VAE, text encoder and the encoding of the films to
 DATA = Path(__file__).resolve().parent
 PROMPTS = {  # what the model is asked, and how the figure says it
     "a red circle moves right": "“a red circle moves right”",
-    "紫色的心形顺时针绕圈": "“紫色的心形顺时针绕圈” (a purple heart circles clockwise)",
+    "一个紫色的心形顺时针绕圈": "“一个紫色的心形顺时针绕圈” (a purple heart circles clockwise)",
     "a green star spreads like ink in water": "“a green star spreads like ink in water”",
     "一个蓝色的方形向上移动": "“一个蓝色的方形向上移动” (a blue square moves up)",
     "an orange ring moves left": "“an orange ring moves left”",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
-
-STAGES = ("vae", "text", "dit", "all")
-
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
@@ -51,7 +49,7 @@ def _arguments() -> argparse.ArgumentParser:
 
     p = commands.add_parser("generate", help="turn a sentence into a film", description="Turn a sentence into a film.")
     p.add_argument("prompt", metavar="PROMPT", help="what to show, English or Chinese: 'a red circle moves right'")
-    p.add_argument("--out", type=Path, help="FILE.mp4, .gif or .png (default: videos/ and the prompt, as mp4)")
+    p.add_argument("--out", type=Path, help="FILE.mp4, .gif or .png (default: an mp4 in videos/, named after prompt and seed)")
     p.add_argument("--seed", type=_natural, default=0, metavar="N", help="another seed, another film (default 0)")
     p.add_argument("--steps", type=_positive, default=16, metavar="N", help="steps from noise to film (default 16)")
     p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="how closely to follow the text; 1: none (2)")
@@ -62,7 +60,7 @@ def _arguments() -> argparse.ArgumentParser:
 
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
     p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default) or 'tiny', to try it out")
-    p.add_argument("--stage", choices=STAGES, default="all", help="which part (default all, in order)")
+    p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
     p.add_argument("--measure", type=_natural, default=0, metavar="N", help="at each save, judge films of N held-out prompts")
 
@@ -92,48 +90,32 @@ def _load(name: str | None):
     return TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
 
 
-def _check_known(scene, preset: str) -> None:
-    """Refuse words that the world has and the model was never shown."""
-    from .kit.scenes import PRESETS
-
-    words = PRESETS[preset]
-    for thing in scene.things:
-        for kind in ("colour", "shape", "motion"):
-            known = (*words[kind + "s"], "still") if kind == "motion" else words[kind + "s"]
-            if getattr(thing, kind) not in known:
-                raise ValueError(
-                    f"This model was trained on the {preset} preset and never saw the {kind} {getattr(thing, kind)!r}; "
-                    f"it knows {', '.join(words[kind + 's'])}."
-                )
-    plain = scene.background == "paper" and scene.camera == "still" and len(scene.things) == 1
-    if preset == "starter" and not (plain and scene.things[0].size == "large" and scene.things[0].speed == "slow"):
-        raise ValueError(
-            "This model was trained on the starter preset: one object, large and slow, on paper, under a still camera; "
-            "leave the other words out."
-        )
-
-
-def _default_target(prompt: str) -> Path:
+def _default_target(prompt: str, seed: int) -> Path:
     Path("videos").mkdir(exist_ok=True)
-    return Path("videos") / (re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")[:80] + ".mp4")
+    name = re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")[:80]
+    return Path("videos") / f"{name}_{seed}.mp4"
 
 
 def _generate(a: argparse.Namespace) -> None:
-    from .kit.captions import parse
+    from .kit import display
+    from .kit.captions import caption, language_of, parse
+    from .kit.scenes import check_known
 
     scene = parse(a.prompt)
-    from .kit import display
-
-    target = display.check_target(a.out if a.out else _default_target(a.prompt))
-    targets = [target.with_stem(f"{target.stem}_{a.seed + i}") if a.count > 1 else target for i in range(a.count)]
+    if a.out:
+        display.check_target(a.out)
     model = _load(a.checkpoint)
     model.check_size(a.frames, a.size)
-    _check_known(scene, model.config["preset"])
+    scene = check_known(scene, model.config["preset"], num_frames=a.frames)
+    text = caption(scene, language_of(a.prompt))  # whatever the wording, as the captions of training said it
     from tqdm import tqdm
 
-    for i, path in enumerate(targets):
+    for i in range(a.count):
+        path = a.out if a.out else _default_target(a.prompt, a.seed + i)
+        if a.out and a.count > 1:
+            path = path.with_stem(f"{path.stem}_{a.seed + i}")
         films = model.generate(
-            a.prompt, seed=a.seed + i, steps=a.steps, guidance_scale=a.guidance_scale, num_frames=a.frames, size=a.size,
+            text, seed=a.seed + i, steps=a.steps, guidance_scale=a.guidance_scale, num_frames=a.frames, size=a.size,
             progress=lambda steps, total: tqdm(steps, total=total, desc="painting", leave=False),
         )  # fmt: skip
         print(f"Wrote {display.write(path, films[0])}")
@@ -183,8 +165,8 @@ def _evaluate(a: argparse.Namespace) -> None:
     from .kit import checkpoints, evaluation
     from .kit.training import autocast
 
-    if a.json and not a.json.parent.is_dir():
-        raise ValueError(f"There is no folder {a.json.parent} for the numbers; name a file in one that exists.")
+    if a.json and (a.json.is_dir() or not a.json.parent.is_dir() or not os.access(a.json.parent, os.W_OK)):
+        raise ValueError(f"The numbers cannot be written to {a.json}; name a file in a folder that exists and is yours.")
     model = _load(a.checkpoint)
 
     def generate(prompts, seeds):
@@ -233,11 +215,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             return 0 if doctor.run() else 1
         {"generate": _generate, "train": _train, "evaluate": _evaluate, "world": _world}[a.command](a)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped. `sora-course train` goes on from its last save.", file=sys.stderr)
+        print("\nStopped." + (" A second call goes on from the last save." if a.command == "train" else ""), file=sys.stderr)
         return 130
     return 0
 

@@ -60,8 +60,10 @@ def time_grid(steps: int, *, shift: float = 1.0) -> torch.Tensor:
     """steps + 1 times from 1 down to 0; shift > 1 spends more steps at high noise (Esser et al. 2024, eq. 23).
 
     Raises:
-        ValueError: fewer than one step.
+        ValueError: fewer than one step, or a shift that is not positive.
     """
+    if not shift > 0:
+        raise ValueError(f"The shift of the times was {shift}; it must be positive, and 1 spaces them evenly.")
     if steps < 1:
         raise ValueError(f"Sampling takes at least 1 step, and {steps} were asked for.")
     t = torch.linspace(1, 0, steps + 1)

@@ -19,14 +19,11 @@ from tqdm.auto import tqdm
 
 from .dit import DiTConfig
 from .kit import checkpoints, world
-from .kit.captions import LANGUAGES, NAMES, SYNONYMS, caption
+from .kit.captions import LANGUAGES, NAMES, caption
 from .kit.training import TrainConfig, autocast, compile_if_possible, train
 from .sora import TextToVideo
 from .text import TextConfig, TextEncoder, Tokenizer
 from .vae import VAEConfig, VideoVAE, psnr
-
-STAGES = ("vae", "text", "dit")
-
 
 @dataclass(frozen=True)
 class Bucket:
@@ -78,7 +75,7 @@ RECIPES: dict[str, Recipe] = {
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
         dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
-        dit_train=TrainConfig(steps=4300, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=430),
+        dit_train=TrainConfig(steps=2400, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=400),
         buckets=_STARTER_BUCKETS,
         compile=True,
     ),
@@ -140,8 +137,8 @@ def train_vae(recipe: Recipe, folder: Path) -> VideoVAE:
 def measure_vae(vae: VideoVAE, *, films: int = 256, seed: int = 2) -> torch.Tensor:
     """PSNR in dB of fresh films of the full world after encoding and decoding: (films,)."""
     generator, values = torch.Generator().manual_seed(seed), []
-    for _ in range(films // 16):
-        batch = world.render(world.sample_scenes(16, generator=generator), generator=generator)
+    for start in range(0, films, 16):
+        batch = world.render(world.sample_scenes(min(16, films - start), generator=generator), generator=generator)
         with torch.no_grad(), autocast("cpu"):
             values.append(psnr(vae.decode(vae.encode(batch)), batch))
     return torch.cat(values)
@@ -149,11 +146,8 @@ def measure_vae(vae: VideoVAE, *, films: int = 256, seed: int = 2) -> torch.Tens
 
 # Text ----------------------------------------------------------------------------------------------------------------
 def vocabulary() -> list[str]:
-    """Every token that a caption or a synonym can hold, in both languages."""
-    texts = [
-        phrase for table in (NAMES, SYNONYMS) for language in LANGUAGES for values in table[language].values()
-        for phrases in values.values() for phrase in phrases
-    ]  # fmt: skip
+    """Every token that a caption can hold, in both languages."""
+    texts = [phrase for table in NAMES.values() for words in table.values() for phrases in words.values() for phrase in phrases]
     return Tokenizer.from_texts([*texts, "a an and , 一个的，"]).vocabulary
 
 
@@ -226,7 +220,7 @@ def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict
 def train_dit(
     recipe: Recipe, folder: Path, *, name: str, every: Callable[[TextToVideo, int, float], None] | None = None
 ) -> TextToVideo:
-    """Train the transformer, and the text encoder with it, on encoded films. Writes sora_NAME.safetensors.
+    """Train the transformer on encoded films; VAE and text encoder stay as they are. Writes sora_NAME.safetensors.
 
     Args:
         every: called with (model, steps, seconds) at each checkpoint, with averaged weights in place.
@@ -240,6 +234,7 @@ def train_dit(
     checkpoints.fill(model.vae, vae_tensors, "VAE")
     checkpoints.fill(model.text, text_tensors, "text encoder")
     model.vae.requires_grad_(False)
+    model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
     data = [encode_bucket(model.vae, bucket, recipe, folder) for bucket in recipe.buckets]
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
 

@@ -21,6 +21,7 @@ from .text import TextConfig, TextEncoder, Tokenizer
 from .vae import VAEConfig, VideoVAE
 
 DEFAULT_CHECKPOINT = "sora_starter"
+MAX_PIXELS = 2**22
 
 
 def draw_known(batch: int, frames: int, *, generator: torch.Generator, none: float = 0.7) -> torch.Tensor:
@@ -115,8 +116,13 @@ class TextToVideo(nn.Module):
         """Refuse what VAE and transformer cannot take, naming the nearest that they can.
 
         Raises:
-            ValueError: frames are not 4n + 1, or a side is not a positive multiple of 16.
+            ValueError: frames are not 4n + 1, a side is not a positive multiple of 16, or the film is too large.
         """
+        if num_frames * size[0] * size[1] > MAX_PIXELS:
+            raise ValueError(
+                f"{num_frames} frames of {size[1]}x{size[0]} are more than this small model can paint; "
+                f"stay under {MAX_PIXELS:,} pixels in all, such as 33 frames of 256x256."
+            )
         unit = 8 * self.dit.config.patch_size
         if num_frames < 1 or num_frames % 4 != 1:
             nearest = max(1, round((num_frames - 1) / 4) * 4 + 1)
@@ -163,12 +169,13 @@ class TextToVideo(nn.Module):
             (b, 3, t, h, w), float32 in [-1, 1].
 
         Raises:
-            ValueError: anything the model cannot do; the message says what it can.
+            ValueError: an argument is out of range; the message says what would do. Words are not checked here: what
+                the tokenizer does not know reads as "unknown" (see `kit.captions.parse`, which refuses them).
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts or not all(p.strip() for p in prompts):
             raise ValueError("The prompt is empty; say what the film should show, such as 'a red circle moves right'.")
-        if guidance_scale < 0:
+        if not guidance_scale >= 0:
             raise ValueError(f"The guidance scale was {guidance_scale}; it must be 0 or more, and 1 means no guidance.")
         self.check_size(num_frames, size)
         device, b = self.dit.no_text.device, len(prompts)

@@ -2,7 +2,7 @@
 
 Kingma & Welling 2013, Auto-Encoding Variational Bayes; causal in time as in Yu et al. 2023 (MAGVIT-v2): the first frame
 is encoded on its own and every later latent frame holds four more, so 4n + 1 frames become n + 1 latent frames and a still
-becomes one. No layer looks ahead in time or averages over it, so what comes later never changes what came before.
+becomes one. No layer looks ahead in time or averages over it, so a later group of frames never changes an earlier one.
 """
 
 from __future__ import annotations

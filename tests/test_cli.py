@@ -72,7 +72,13 @@ def test_default_name_other_endings_and_counts(run, tiny_checkpoint, tmp_path, e
     assert generate(run, tiny_checkpoint, "--count", 2, "--seed", 5, "--out", f"x.{ending}")[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"x_5.{ending}", f"x_6.{ending}"]
     assert generate(run, tiny_checkpoint, "--frames", 1, "--size", "96x64")[0] == 0
-    assert [p.name for p in (tmp_path / "videos").iterdir()] == ["a_red_circle_moves_right.mp4"]
+    assert [p.name for p in (tmp_path / "videos").iterdir()] == ["a_red_circle_moves_right_0.mp4"]
+
+
+def test_other_wordings_make_the_same_film(run, tiny_checkpoint, tmp_path):
+    for i, prompt in enumerate((PROMPT, "please show the video of a red ball going to the right")):
+        assert run("generate", prompt, "--checkpoint", tiny_checkpoint, "--steps", 1, "--out", f"{i}.png")[0] == 0
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
 
 
 BAD = [
@@ -82,6 +88,8 @@ BAD = [
     (["generate", "a small red circle moves right"], "starter preset"),
     (["generate", "a red cross moves right"], "never saw the shape 'cross'.*heart"),
     (["generate", "a red circle bounces"], "never saw the motion 'bouncing'"),
+    (["generate", "a red circle"], "nothing moves; name a motion"),
+    (["generate", PROMPT, "--size", "160000x160000"], "more than this small model can paint"),
     (["generate", PROMPT, "--size", "60x64"], "nearest is 64x64"),
     (["generate", PROMPT, "--size", "64"], "WIDTHxHEIGHT"),
     (["generate", PROMPT, "--size", "0x64"], "nearest is 16x64"),
@@ -100,7 +108,8 @@ BAD = [
     (["train", "tiny", "--stage", "dit"], "run stage 'vae' first"),
     (["train", "tiny", "--stage", "unet"], "--help"),
     (["evaluate", "--prompts", "0"], "1 or more"),
-    (["evaluate", "--json", "nowhere/x.json"], "no folder nowhere"),
+    (["evaluate", "--json", "nowhere/x.json"], "cannot be written to nowhere"),
+    (["evaluate", "--prompts", "1", "--checkpoint", "TINY"], "2 prompts or more"),
     (["world", "--out", "sheet.gif"], "does not end in .png"),
     (["paint"], "--help"),
 ]
@@ -110,6 +119,7 @@ BAD = [
 def test_bad_input_gets_one_sentence(run, tiny_checkpoint, tmp_path, arguments, said):
     if arguments[0] == "generate" and len(arguments) > 1 and "--checkpoint" not in arguments:
         arguments = [*arguments, "--checkpoint", tiny_checkpoint]
+    arguments = [tiny_checkpoint if a == "TINY" else a for a in arguments]
     status, out, err = run(*arguments)
     assert status == 2 and out == "" and len(err.strip().splitlines()) == 1
     import re
@@ -161,6 +171,8 @@ def test_train_evaluate_and_generate_from_nothing(run, tmp_path):
     assert status == 0 and "sora_tiny.safetensors" in out, err
     checkpoint = tmp_path / "runs" / "tiny" / "sora_tiny.safetensors"
     before = checkpoint.read_bytes()
+    text, model = (checkpoints.load(f)[0] for f in (checkpoint.with_name("text.safetensors"), checkpoint))
+    assert all(torch.equal(t.half(), model[f"text.{name}"]) for name, t in text.items())  # the text encoder stays as it was
     assert run("train", "tiny")[0] == 0 and checkpoint.read_bytes() == before
     status, out, err = run("evaluate", "--prompts", 4, "--steps", 1, "--checkpoint", checkpoint, "--json", "report.json")
     assert status == 0 and "ceiling" in out and "chance" in out, err
@@ -183,6 +195,12 @@ def test_doctor_says_ok_or_fail_with_the_remedy(capsys):
     assert doctor.run((lambda: "fine",)) and not doctor.run((lambda: "fine", broken))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[OK]   fine" and lines[3] == "[FAIL] torch is missing; pip install torch"
+
+
+def test_the_doctor_lives_without_torch():
+    code = "import sys; sys.modules['torch'] = None; from sora_course.__main__ import main; sys.exit(main(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "[FAIL]" in done.stdout and "Traceback" not in done.stderr
 
 
 def test_the_package_imports_at_once():

@@ -84,53 +84,62 @@ SYNONYMS: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "colour": {"cyan": ("turquoise",), "purple": ("violet",)},
         "shape": {
             "circle": ("disc", "disk", "ball", "dot"), "square": ("box",), "cross": ("plus",),
-            **{d: (d, w) for d, w in zip(DIGITS, "zero one two three four five six seven eight nine".split())},
+            **{d: (d, f"digit {w}", f"number {w}", w) for d, w in zip(DIGITS, "zero one two three four five six seven eight nine".split())},
         },
         "motion": {
             **{d: tuple(
-                f"{verb} {way}" for verb in ("move", "moves", "moving", "slides", "sliding", "goes", "drifts", "drifting",
-                                             "floats", "flies", "glides", "runs", "travels") for way in ways)
+                f"{verb} {way}".strip() for verb in ("", "move", "moves", "moving", "slides", "sliding", "goes", "going", "drifts",
+                                             "drifting", "floats", "floating", "flies", "flying", "glides", "gliding",
+                                             "runs", "running", "rolls", "rolling", "travels", "circles", "turns") for way in ways)
                for d, ways in {
-                   "left": ("left", "to the left", "leftwards"), "right": ("right", "to the right", "rightwards"),
-                   "up": ("up", "upwards", "upward"), "down": ("down", "downwards", "downward"),
+                   "left": ("left", "to left", "to the left", "leftwards", "leftward", "towards the left"),
+                   "right": ("right", "to right", "to the right", "rightwards", "rightward", "towards the right"),
+                   "up": ("up", "upwards", "upward", "to the top", "rising"), "down": ("down", "downwards", "downward", "to the bottom", "sinking", "falls", "falling"),
                    "up-left": ("up and left", "up left", "up-left", "to the upper left"),
                    "up-right": ("up and right", "up right", "up-right", "to the upper right"),
                    "down-left": ("down and left", "down left", "down-left", "to the lower left"),
                    "down-right": ("down and right", "down right", "down-right", "to the lower right"),
-                   "clockwise": ("clockwise", "in a circle"), "anticlockwise": ("anticlockwise", "counterclockwise"),
+                   "clockwise": ("clockwise", "in a circle", "in a circle clockwise"),
+                   "anticlockwise": ("anticlockwise", "counterclockwise", "counter-clockwise", "anti-clockwise"),
                }.items()},
-            "bouncing": ("bouncing",), "growing": ("growing", "expands"), "shrinking": ("shrinking",), "spinning": ("spinning", "rotates"),
-            "still": ("stays still", "standing still", "still"), "ink": ("spreading like ink", "spreads", "spreading"),
+            "bouncing": ("bouncing", "jumps"), "growing": ("growing", "expands", "gets larger", "grows bigger"),
+            "shrinking": ("shrinking",), "spinning": ("spinning", "rotates", "rotating", "spins around", "turns"),
+            "still": ("stays still", "standing still", "still", "doesn't move"),
+            "ink": ("spreading like ink", "spreads", "spreading", "spreads like ink in the water", "spreading like ink in water"),
         },
         "speed": {"slow": ("slow",), "fast": ("rapidly",)},
         "background": {"night": ("by night", "night sky")},
     },
     "zh": {
         "colour": {
-            "red": ("红",), "orange": ("橙",), "yellow": ("黄",), "green": ("绿",), "cyan": ("青",), "blue": ("蓝",),
-            "purple": ("紫",), "pink": ("粉红色", "粉"),
+            "red": ("红",), "orange": ("橙", "橘色"), "yellow": ("黄",), "green": ("绿",), "cyan": ("青",), "blue": ("蓝",),
+            "purple": ("紫",), "pink": ("粉红色", "粉红", "粉"),
         },
         "shape": {
-            "circle": ("圆",), "square": ("方块",), "triangle": ("三角",), "star": ("星星",), "heart": ("爱心", "心"),
-            "ring": ("圆圈", "环"), "cross": ("十字形",), **{d: (d,) for d in DIGITS},
+            "circle": ("圆", "圆球", "球"), "square": ("方块",), "triangle": ("三角",), "star": ("星星",), "heart": ("爱心", "心"),
+            "ring": ("圆圈", "环"), "cross": ("十字形",),
+            **{d: (d, f"数字{w}") for d, w in zip(DIGITS, "零一二三四五六七八九")},
         },
         "motion": {
-            "left": ("向左", "左移"), "right": ("向右", "右移"), "up": ("向上", "上移"), "down": ("向下", "下移", "下降"),
-            "up-left": ("向左上",), "up-right": ("向右上",), "down-left": ("向左下",), "down-right": ("向右下",),
-            "clockwise": ("顺时针",), "anticlockwise": ("逆时针",), "spinning": ("旋转",), "still": ("静止",),
-            "ink": ("扩散",),
+            **{d: tuple(f"{to}{way}{side}" for to in "向往朝" for side in ("", "边", "侧", "方")) for d, way in {
+                "left": "左", "right": "右", "up": "上", "down": "下",
+                "up-left": "左上", "up-right": "右上", "down-left": "左下", "down-right": "右下"}.items()},
+            "clockwise": ("顺时针", "顺时针旋转", "顺时针转动", "绕圈", "转圈"),
+            "anticlockwise": ("逆时针", "逆时针旋转", "逆时针转动"),
+            "growing": ("变大了",), "spinning": ("旋转",), "still": ("静止",),
+            "ink": ("扩散", "散开", "像墨水一样散开", "像墨一样散开"),
         },
         "size": {"large": ("大的",), "small": ("小的",)},
-        "speed": {"slow": ("慢",), "fast": ("快", "迅速")},
-        "background": {"night": ("夜晚",)},
+        "speed": {"slow": ("慢", "缓缓", "慢慢地"), "fast": ("快", "迅速")},
+        "background": {"night": ("夜晚", "晚上", "黑夜")},
     },
 }  # fmt: skip
 
 # Words that carry no attribute.
 FILLERS = {
-    "en": "a an the of on in at with and while that which is are it one two video film picture movie showing show watch "
-    "colored coloured shape there".split(),
-    "zh": "一 个 只 颗 张 块 条 幅 的 地 着 在 和 与 同时 有 画面 中 里 视频 影片 显示 移动 走 两".split(),
+    "en": "a an the of and while that which is are it video film picture movie showing show shows watch make create please "
+    "colored coloured there".split(),
+    "zh": "一 两 个 只 颗 张 块 条 幅 的 地 着 在 和 与 同时 有 画面 中 视频 影片 显示 生成 请 画 移动 飘 滚动 走".split(),
 }
 _SAY_DEFAULT = 0.15  # how often a caption says what goes without saying
 
@@ -220,8 +229,12 @@ def language_of(prompt: str) -> str:
 def _read(prompt: str) -> list[tuple[str, str]]:
     """The (kind, value) pairs that the prompt names, in order."""
     language = language_of(prompt)
-    text = re.sub(r"[,.;:!?，。；：！？、\"'“”]", " ", prompt.lower())
+    text = re.sub(r"[,.;:!?，。；：！？、\"“”()（）]", " ", prompt.lower())
     text = " ".join(text.split())
+    text = re.sub(r"^(one|1) (?=\w)|\band (one|1) ", "", text) if language == "en" else text
+    text = re.sub(r"\bfrom (left|right|top|bottom) (?=to (the )?(left|right|top|bottom))", "", text)
+    # "moves slowly to the right" means "slowly moves to the right"
+    text = re.sub(r"\b(\w+) (slowly|quickly|rapidly|fast) (?=(to|towards|up|down|left|right|in a|\w+wards?)\b)", r"\2 \1 ", text)
     found, rest = [], text
     while rest:
         for phrase, kind, value in _LEXICONS[language]:
@@ -241,6 +254,9 @@ def _read(prompt: str) -> list[tuple[str, str]]:
 def _unknown(word: str, language: str, *, after_colour: bool) -> str:
     """The sentence that names an unknown word and the known ones: after a colour the shapes, elsewhere all words."""
     names = NAMES[language]
+    if any(phrase.startswith(word) for phrase, kind, _ in _LEXICONS[language] if kind):
+        example = next(phrase for phrase, kind, _ in reversed(_LEXICONS[language]) if kind and phrase.startswith(word))
+        return f"The words from {word!r} on cannot be read; say it more plainly, such as {example!r}."
     if after_colour:
         return f"{word!r} is not a shape this world has; it has {', '.join(names['shape'][s][0] for s in SHAPES)}."
     known = "; ".join(
@@ -265,16 +281,25 @@ def parse(prompt: str) -> Scene:
         raise ValueError("The prompt is empty; say what the film should show, such as 'a red circle moves right'.")
     things: list[dict[str, str]] = [{}]
     setting: dict[str, str] = {}
+    next_size: dict[str, str] = {}  # a size said after a whole thing belongs to the next one, if there is one
+    last = None
     for kind, value in _read(prompt):
+        if kind == "speed" and last == "camera":
+            raise ValueError(f"The camera has only one speed; leave out {value!r}, or say it of the object.")
+        last, whole = kind, {"colour", "shape"} <= set(things[-1])
         if kind in ("background", "camera"):
             target = setting
+        elif kind == "size" and whole and "size" not in things[-1]:
+            target = next_size
         else:
-            if kind in ("size", "colour") and {"colour", "shape"} <= set(things[-1]):
-                things.append({})
+            if kind == "colour" and whole:
+                things.append(next_size)
+                next_size = {}
             target = things[-1]
         if target.get(kind, value) != value:
             raise ValueError(f"The prompt gives two words for {kind}, {target[kind]!r} and {value!r}; keep one.")
         target[kind] = value
+    things[-1] = {**next_size, **things[-1]}
     for words in things:
         for kind, known in (("colour", COLOURS), ("shape", SHAPES)):
             if kind not in words:

@@ -57,9 +57,9 @@ def write(path: Path | str, video: torch.Tensor, *, scale: int = 4, fps: int = F
     frames = to_frames(video, scale)
 
     def encode(target: Path) -> None:
-        if path.suffix == ".mp4":
+        if path.suffix.lower() == ".mp4":
             _encode_mp4(frames, str(target), fps)
-        elif path.suffix == ".gif":
+        elif path.suffix.lower() == ".gif":
             _encode_gif(frames, target, fps)
         else:
             from PIL import Image
@@ -79,7 +79,7 @@ def check_target(path: Path | str) -> Path:
     import os
 
     path = Path(path)
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ValueError(f"A film is written as {', '.join(FORMATS)}, and {path.name!r} ends in none of them.")
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{path} is a folder, or its folder does not exist; name a file in a folder that does.")

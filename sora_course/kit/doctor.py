@@ -11,8 +11,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import checkpoints
-
 _NEEDED = {
     "einops": "0.7", "safetensors": "0.4", "scikit-learn": "1.3", "matplotlib": "3.8", "av": "12", "tqdm": "4.66",
     "jupyterlab": "4", "ipywidgets": "8", "modelscope": "1.15", "nbval": "0.11", "pytest": "8",
@@ -81,6 +79,8 @@ def _packages() -> str:
 
 
 def _checkpoints() -> str:
+    from . import checkpoints  # needs torch, which may be what is missing
+
     files = sorted(checkpoints.data_folder().glob("sora_*.safetensors"))
     if not files:
         raise RuntimeError(f"no checkpoint in {checkpoints.data_folder()}; clone the whole repository or set SORA_COURSE_DATA")

@@ -56,10 +56,6 @@ def summarise(verdicts: Verdicts) -> dict[str, dict[str, float]]:
     return table
 
 
-def _batches(items: list, size: int) -> Iterable[list]:
-    return (items[i : i + size] for i in range(0, len(items), size))
-
-
 def evaluate(
     generate: Callable[[list[str], list[int]], torch.Tensor],
     round_trip: Callable[[torch.Tensor], torch.Tensor],
@@ -80,11 +76,16 @@ def evaluate(
     Returns:
         A dict that JSON can hold: prompts, preset, seed, rows (model, ceiling, baseline, chance; see `ROWS`), each with
         share, low and high for every attribute, and english and chinese: the model's row on each half.
+
+    Raises:
+        ValueError: fewer than 2 prompts.
     """
+    if prompts < 2:
+        raise ValueError("An evaluation takes 2 prompts or more, so that films can be judged against each other's; 500 are usual.")
     scenes, texts = held_out_prompts(prompts, preset=preset, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     verdicts: dict[str, Verdicts] = {name: [] for name in ROWS}
-    for numbers in progress(list(_batches(list(range(prompts)), batch))):
+    for numbers in progress([part.tolist() for part in torch.arange(prompts).chunk(-(-prompts // batch))]):
         batch_scenes = [scenes[i] for i in numbers]
         films = generate([texts[i] for i in numbers], [seed + i for i in numbers])
         verdicts["model"] += judge(films, batch_scenes)
@@ -94,7 +95,7 @@ def evaluate(
         verdicts["baseline"] += judge(world.render(near, generator=generator), batch_scenes)
     result = {"prompts": prompts, "preset": preset, "seed": seed}
     result["rows"] = {name: summarise(v) for name, v in verdicts.items()}
-    result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2] or verdicts["model"])}
+    result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2])}
     return result
 
 

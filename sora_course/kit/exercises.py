@@ -56,6 +56,7 @@ def my_prompt(answer):
     from .scenes import scene
 
     text = _call(answer)
+    assert isinstance(text, str), "return a sentence in quotation marks"
     try:
         meant = parse(text)
     except ValueError as error:

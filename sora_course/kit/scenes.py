@@ -126,8 +126,8 @@ def _code(thing: Thing) -> int:
 def is_held_out(scene: Scene) -> bool:
     """Whether the scene's combination is kept for tests; about one in seven is.
 
-    One object: colour + 2 shape + 3 motion is divisible by 7, each word counted by its place in its list. Every pair
-    of words is thus seen in training, but for each pair some third word is not. Two objects, in order: with that
+    One object: colour + 2 shape + 3 motion is divisible by 7, each word counted by its place in its list. Every pair of
+    words is thus seen in training; in the full preset, each pair also misses some third word. Two objects, in order: with that
     number modulo 7 for each of them, first + 3 second is divisible by 7. Size, speed, background and camera don't count.
     """
     codes = [_code(thing) for thing in scene.things]
@@ -137,6 +137,37 @@ def is_held_out(scene: Scene) -> bool:
 def may_train(scene: Scene) -> bool:
     """Whether the training stream may show the scene: not held out, nor is any of its objects taken alone."""
     return not is_held_out(scene) and all(_code(thing) != 0 for thing in scene.things)
+
+
+def check_known(scene: Scene, preset: str, *, num_frames: int = 17) -> Scene:
+    """The scene as a model trained on the preset can be asked for it: one frame shows it at rest.
+
+    Raises:
+        ValueError: the world has a word that training on this preset never showed, or nothing moves in a film.
+    """
+    words = PRESETS[preset]
+    if num_frames == 1:
+        scene = as_still(scene)
+    for thing in scene.things:
+        for kind in ("colour", "shape", "motion"):
+            value, known = getattr(thing, kind), words[f"{kind}s"]
+            if value in known or (kind == "motion" and num_frames == 1):
+                continue
+            if value == "still":
+                raise ValueError(
+                    f"This model never saw a film in which nothing moves; name a motion ({', '.join(known)}), or ask for 1 frame."
+                )
+            raise ValueError(
+                f"This model was trained on the {preset} preset and never saw the {kind} {value!r}; it knows {', '.join(known)}."
+            )
+    plain = Scene((Thing("red", "circle"),))
+    same = (len(scene.things), scene.background, scene.camera) == (1, plain.background, plain.camera)
+    if preset == "starter" and not (same and scene.things[0].size == "large" and scene.things[0].speed == "slow"):
+        raise ValueError(
+            "This model was trained on the starter preset: one object, large and slow, on paper, under a still camera; "
+            "leave the other words out."
+        )
+    return scene
 
 
 # Drawing scenes ------------------------------------------------------------------------------------------------------

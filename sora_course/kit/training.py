@@ -84,7 +84,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """Muon for hidden matrices and kernels; AdamW for embeddings, norms, biases and single vectors."""
+    """Muon for every parameter of two or more dimensions but token embeddings; AdamW for those, and for biases and scales."""
     if config.optimizer not in ("muon", "adamw"):
         raise ValueError(f"{config.optimizer!r} is not an optimizer here; use 'muon' or 'adamw'.")
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -132,7 +132,7 @@ def compile_if_possible(modules) -> bool:
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(2))
     except Exception as error:  # no C++ compiler, or a platform that torch cannot compile for: train without
-        print(f"Training without torch.compile ({type(error).__name__}), about half as fast again.")
+        print(f"Training without torch.compile ({type(error).__name__}), which takes about half as long again.")
         return False
     for module in modules:
         module.compile()

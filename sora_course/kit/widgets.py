@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from . import display
-from .captions import LANGUAGES, caption
-from .scenes import PRESETS, is_held_out, scene
+from .captions import LANGUAGES, caption, language_of, parse
+from .scenes import PRESETS, check_known, is_held_out, scene
 
 
 def prompt_box(model):
@@ -28,15 +28,17 @@ def prompt_box(model):
     def write_prompt(_=None):
         chosen = scene(*(menu.value for menu in menus))
         prompt.value = caption(chosen, language.value)
-        note.value = "Training never showed this combination." if is_held_out(chosen) else ""
 
     def make(_):
         button.disabled, button.description = True, "painting ..."
         film.clear_output(wait=True)
         with film:
             try:
+                meant = check_known(parse(prompt.value), model.config["preset"])
+                note.value = "Training never showed this combination." if is_held_out(meant) else ""
+                text = caption(meant, language_of(prompt.value))
                 settings = {"seed": seed.value, "steps": steps.value, "guidance_scale": guidance.value}
-                show(display.player(model.generate(prompt.value, **settings), [prompt.value]))
+                show(display.player(model.generate(text, **settings), [prompt.value]))
             except ValueError as error:
                 print(error)
         button.disabled, button.description = False, "Make the film"
