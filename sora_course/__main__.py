@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"{message[:1].upper()}{message[1:]}; `{self.prog} --help` shows how.\n")

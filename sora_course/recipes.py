@@ -19,11 +19,13 @@ from tqdm.auto import tqdm
 
 from .dit import DiTConfig
 from .kit import checkpoints, world
-from .kit.captions import LANGUAGES, NAMES, caption
+from .kit.captions import caption
 from .kit.training import TrainConfig, autocast, compile_if_possible, train
+from .kit.words import LANGUAGES, NAMES
 from .sora import TextToVideo
 from .text import TextConfig, TextEncoder, Tokenizer
 from .vae import VAEConfig, VideoVAE, psnr
+
 
 @dataclass(frozen=True)
 class Bucket:

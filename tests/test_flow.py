@@ -70,7 +70,14 @@ def test_times(generator):
         assert grid[0] == 1 and grid[-1] == 0 and (grid.diff() < 0).all()
 
 
-@pytest.mark.parametrize("bad, said", [(dict(steps=0), "at least 1 step"), (dict(steps=2, shift=0.0), "must be positive"), (dict(steps=2, solver="dopri"), "'euler' or 'heun'")])
+@pytest.mark.parametrize(
+    "bad, said",
+    [
+        (dict(steps=0), "at least 1 step"),
+        (dict(steps=2, shift=0.0), "must be positive"),
+        (dict(steps=2, solver="dopri"), "'euler' or 'heun'"),
+    ],
+)
 def test_refusals(bad, said):
     with pytest.raises(ValueError, match=said):
         last(flow.sample(lambda x, t: x, torch.zeros(1), **bad))

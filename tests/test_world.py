@@ -7,7 +7,18 @@ import torch
 
 from sora_course.kit import world
 from sora_course.kit.captions import LANGUAGES, caption, parse
-from sora_course.kit.scenes import COLOURS, MOTIONS, PRESETS, SHAPES, Scene, Thing, is_held_out, may_train, sample_scenes, scene
+from sora_course.kit.scenes import (
+    COLOURS,
+    MOTIONS,
+    PRESETS,
+    SHAPES,
+    Scene,
+    Thing,
+    is_held_out,
+    may_train,
+    sample_scenes,
+    scene,
+)
 
 
 def all_single_scenes(preset):

@@ -19,8 +19,24 @@ import torch.nn.functional as F
 
 from .captions import LANGUAGES, caption, language_of, parse  # noqa: F401  (the world's front door)
 from .scenes import (  # noqa: F401
-    BACKGROUNDS, CAMERAS, COLOURS, DIGITS, DIRECTIONS, MOTIONS, PRESETS, SHAPES, SIZES, SPEEDS, SYMBOLS,
-    Scene, Thing, as_still, is_held_out, may_train, sample_scenes, scene,
+    BACKGROUNDS,
+    CAMERAS,
+    COLOURS,
+    DIGITS,
+    DIRECTIONS,
+    MOTIONS,
+    PRESETS,
+    SHAPES,
+    SIZES,
+    SPEEDS,
+    SYMBOLS,
+    Scene,
+    Thing,
+    as_still,
+    is_held_out,
+    may_train,
+    sample_scenes,
+    scene,
 )  # fmt: skip
 
 FPS = 8
