@@ -63,6 +63,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default) or 'tiny', to try it out")
     p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
+    p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
     p.add_argument("--measure", type=_natural, default=0, metavar="N", help="at each save, judge films of N held-out prompts")
 
     p = commands.add_parser(
@@ -124,19 +125,21 @@ def _generate(a: argparse.Namespace) -> None:
 
 def _train(a: argparse.Namespace) -> None:
     from . import recipes
+    from .kit import doctor
 
     recipe = recipes.recipe_named(a.recipe)
     folder = a.folder or Path("runs") / a.recipe
     folder.mkdir(parents=True, exist_ok=True)
+    device = a.device or ("cuda" if doctor.device() == "cuda" else "cpu")
     if a.stage in ("vae", "all"):
-        vae = recipes.train_vae(recipe, folder)
+        vae = recipes.train_vae(recipe, folder, device=device)
         values = recipes.measure_vae(vae, films=64)
         print(f"VAE: {values.mean():.1f} dB PSNR on 64 fresh films")
     if a.stage in ("text", "all"):
-        recipes.train_text(recipe, folder)
+        recipes.train_text(recipe, folder, device=device)
     if a.stage in ("dit", "all"):
         every = _accuracy_log(recipe, folder, a.measure) if a.measure else None
-        recipes.train_dit(recipe, folder, name=a.recipe, every=every)
+        recipes.train_dit(recipe, folder, name=a.recipe, device=device, every=every)
         print(f"Wrote {folder / f'sora_{a.recipe}.safetensors'}; try it with `sora-course generate --checkpoint` and this file.")
 
 

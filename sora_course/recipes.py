@@ -113,23 +113,23 @@ def recipe_named(name: str) -> Recipe:
 _CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1, 64, 64))
 
 
-def train_vae(recipe: Recipe, folder: Path) -> VideoVAE:
+def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
     """Train on fresh films of the full world, then measure the latents' mean and deviation. Writes vae.safetensors."""
     torch.manual_seed(recipe.vae_train.seed)
-    vae = VideoVAE(recipe.vae)
+    vae = VideoVAE(recipe.vae).to(device)
 
     def loss(generator):
         t, h, w = _CLIPS[int(torch.randint(len(_CLIPS), (), generator=generator))]
         batch = recipe.vae_batch * (4 if t == 1 else 1)
         scenes = world.sample_scenes(batch, generator=generator)
-        films = world.render(scenes, generator=generator, num_frames=t, size=(h, w))
+        films = world.render(scenes, generator=generator, num_frames=t, size=(h, w)).to(device)
         return vae.loss(films, generator=generator, kl_weight=recipe.kl_weight)
 
     train(vae, loss, recipe.vae_train, folder=folder / "vae", describe="vae")
     generator = torch.Generator().manual_seed(1)
     films = [world.render(world.sample_scenes(16, generator=generator), generator=generator) for _ in range(16)]
-    with torch.no_grad(), autocast("cpu"):
-        latents = torch.cat([vae.posterior(f)[0] for f in films]).transpose(0, 1).flatten(1)  # (c, many)
+    with torch.no_grad(), autocast(device):
+        latents = torch.cat([vae.posterior(f.to(device))[0] for f in films]).transpose(0, 1).flatten(1)  # (c, many)
     vae.latent_mean.copy_(latents.mean(1).view(-1, 1, 1, 1))
     vae.latent_std.copy_(latents.std(1).view(-1, 1, 1, 1))
     checkpoints.save(folder / "vae.safetensors", vae.state_dict(), vae.config_dict())
@@ -138,10 +138,10 @@ def train_vae(recipe: Recipe, folder: Path) -> VideoVAE:
 
 def measure_vae(vae: VideoVAE, *, films: int = 256, seed: int = 2) -> torch.Tensor:
     """PSNR in dB of fresh films of the full world after encoding and decoding: (films,)."""
-    generator, values = torch.Generator().manual_seed(seed), []
+    generator, values, device = torch.Generator().manual_seed(seed), [], vae.latent_std.device
     for start in range(0, films, 16):
-        batch = world.render(world.sample_scenes(min(16, films - start), generator=generator), generator=generator)
-        with torch.no_grad(), autocast("cpu"):
+        batch = world.render(world.sample_scenes(min(16, films - start), generator=generator), generator=generator).to(device)
+        with torch.no_grad(), autocast(device):
             values.append(psnr(vae.decode(vae.encode(batch)), batch))
     return torch.cat(values)
 
@@ -157,16 +157,17 @@ def _language(generator) -> str:
     return LANGUAGES[int(torch.randint(2, (), generator=generator))]
 
 
-def train_text(recipe: Recipe, folder: Path) -> TextEncoder:
+def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEncoder:
     """Train on pairs of captions of the full world. Writes text.safetensors."""
     torch.manual_seed(recipe.text_train.seed)
     tokenizer = Tokenizer(vocabulary())
-    text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth))
+    text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth)).to(device)
 
     def loss(generator):
         scenes = world.sample_scenes(recipe.text_batch, generator=generator)
-        one, other = (tokenizer([caption(s, _language(generator), generator=generator) for s in scenes]) for _ in range(2))
-        same = torch.tensor([[a == b for a in scenes] for b in scenes])
+        one, other = ([caption(s, _language(generator), generator=generator) for s in scenes] for _ in range(2))
+        one, other = ([x.to(device) for x in tokenizer(texts)] for texts in (one, other))
+        same = torch.tensor([[a == b for a in scenes] for b in scenes], device=device)
         return text.contrastive_loss(one, other, same)
 
     train(text, loss, recipe.text_train, folder=folder / "text", describe="text")
@@ -197,7 +198,7 @@ def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -
     scenes = _scenes_for(bucket, recipe.preset, generator)
     digest = hashlib.sha256(repr((seed, bucket.films, recipe.preset)).encode())
     for name, tensor in vae.state_dict().items():
-        digest.update(name.encode() + tensor.numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     path = folder / f"latents-{digest.hexdigest()[:16]}.safetensors"
     if path.exists():
         return checkpoints.load(path)[0]["latents"], scenes
@@ -205,8 +206,8 @@ def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -
     what = f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
     for i in tqdm(range(0, len(scenes), 32), desc=what):
         films = world.render(scenes[i : i + 32], generator=generator, num_frames=bucket.num_frames, size=size)
-        with torch.no_grad(), autocast("cpu"):
-            latents.append(vae.encode(films).half())
+        with torch.no_grad(), autocast(vae.latent_std.device):
+            latents.append(vae.encode(films.to(vae.latent_std.device)).half().cpu())
     latents = torch.cat(latents)
     checkpoints.save(path, {"latents": latents}, {"bucket": asdict(bucket)})
     return latents, scenes
@@ -220,7 +221,7 @@ def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict
 
 
 def train_dit(
-    recipe: Recipe, folder: Path, *, name: str, every: Callable[[TextToVideo, int, float], None] | None = None
+    recipe: Recipe, folder: Path, *, name: str, device: str = "cpu", every: Callable[[TextToVideo, int, float], None] | None = None
 ) -> TextToVideo:
     """Train the transformer on encoded films; VAE and text encoder stay as they are. Writes sora_NAME.safetensors.
 
@@ -237,6 +238,7 @@ def train_dit(
     checkpoints.fill(model.text, text_tensors, "text encoder")
     model.vae.requires_grad_(False)
     model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
+    model.to(device)
     data = [encode_bucket(model.vae, bucket, recipe, folder) for bucket in recipe.buckets]
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
 
@@ -245,7 +247,7 @@ def train_dit(
         latents, scenes = data[which]
         chosen = torch.randint(len(scenes), (recipe.buckets[which].batch,), generator=generator)
         captions = [caption(scenes[i], _language(generator), generator=generator) for i in chosen.tolist()]
-        return model.loss(latents[chosen].float(), captions, generator=generator)
+        return model.loss(latents[chosen].float().to(device), captions, generator=generator)
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks)

@@ -38,17 +38,21 @@ def draw_known(batch: int, frames: int, *, generator: torch.Generator, none: flo
         if float(torch.rand((), generator=generator)) < none:
             continue
         kind, first, last = (int(torch.randint(n, (), generator=generator)) for n in (6, frames - 1, frames - 1))
-        if kind in (0, 4):
+        if kind == 0:  # the first frame
             row[0] = 1
-        if kind in (1, 4) and frames > 2 - (kind == 1):
+        elif kind == 1:  # the last frame
             row[-1] = 1
-        if kind == 2:
+        elif kind == 2:  # a first part
             row[: first + 1] = 1
-        if kind == 3:
+        elif kind == 3:  # a last part
             row[last + 1 :] = 1
-        if kind == 5:
+        elif kind == 4:  # both ends
+            row[0] = row[-1] = 1
+        else:  # any frames
             row[torch.rand(frames, generator=generator) < 0.5] = 1
             row[first] = 0
+        if row.all():
+            row[-1] = 0
     return known.view(batch, 1, frames, 1, 1)
 
 
