@@ -77,6 +77,12 @@ def test_nothing_to_see_and_noise_are_wrong_everywhere(generator):
         assert not any(verdict[name] for name in ("all", "shape", "motion", "kept"))
 
 
+def test_the_judge_measures_in_float32_wherever_it_is_called(generator):
+    red = [scene("red", "star", "left")]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert judge(world.render(red, generator=generator), red)[0]["all"]
+
+
 def test_as_many_scenes_as_films(generator):
     with pytest.raises(ValueError, match="2 films and 1 scenes"):
         judge(torch.zeros(2, 3, 17, 64, 64), [scene("red", "circle")])

@@ -113,6 +113,7 @@ def _is_kept(seen: ThingSeen, area_of_pixel: float) -> bool:
     return float(measure.overlap(ends[0], ends[1])) > 0.55
 
 
+@torch.autocast("cpu", enabled=False)  # measuring wants float32, wherever it is called from
 def read(video: torch.Tensor) -> Reading:
     """Read one film (3, t, h, w) in [-1, 1] into words; t = 1 is a still, of which motion and camera are not read."""
     video = video.detach().float().cpu().clamp(-1, 1)
