@@ -84,7 +84,7 @@ RECIPES: dict[str, Recipe] = {
         buckets=_STARTER_BUCKETS,
         compile=True,
     ),
-    # Not for a good model but for tests and for trying the machinery out: about a minute in all.
+    # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
         preset="starter",
         vae=VAEConfig(latent_channels=8, channels=(16, 16)),
