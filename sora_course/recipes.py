@@ -50,7 +50,7 @@ class Recipe:
     text_size: int
     text_train: TrainConfig
     dit: DiTConfig
-    dit_train: tuple[TrainConfig, ...]  # phases: each starts from the averaged weights of the one before
+    dit_train: TrainConfig
     buckets: tuple[Bucket, ...]
     vae_batch: int = 8
     kl_weight: float = 1e-4
@@ -77,10 +77,7 @@ RECIPES: dict[str, Recipe] = {
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
         dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
-        dit_train=(
-            TrainConfig(steps=2400, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=400),
-            TrainConfig(steps=1600, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=400, seed=1),
-        ),
+        dit_train=TrainConfig(steps=5200, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=400),
         buckets=_STARTER_BUCKETS,
         compile=True,
     ),
@@ -93,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
         text_size=32,
         text_train=TrainConfig(steps=10, warmup=2, lr=0.01, save_every=5),
         dit=DiTConfig(in_channels=8, hidden_size=32, depth=1, num_heads=2, text_size=32),
-        dit_train=(TrainConfig(steps=12, warmup=2, save_every=6), TrainConfig(steps=4, warmup=2, save_every=2, seed=1)),
+        dit_train=TrainConfig(steps=12, warmup=2, save_every=6),
         buckets=(Bucket(17, 64, 64, 16, 4, 0.5), Bucket(1, 64, 64, 16, 8, 0.25), Bucket(9, 64, 96, 8, 4, 0.25)),
         vae_batch=2,
         text_batch=8,
@@ -232,7 +229,7 @@ def train_dit(
         every: called with (model, steps, seconds) at each checkpoint, with averaged weights in place.
     """
     (vae_tensors, vae_config), (text_tensors, text_config) = (_load_stage(folder, s) for s in ("vae", "text"))
-    torch.manual_seed(recipe.dit_train[0].seed)
+    torch.manual_seed(recipe.dit_train.seed)
     config = {
         "preset": recipe.preset, "recipe": name, **text_config, "vae": vae_config, "dit": asdict(recipe.dit),
     }  # fmt: skip
@@ -254,12 +251,7 @@ def train_dit(
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks)
-    steps, seconds = 0, 0.0
-    for phase, config in enumerate(recipe.dit_train, 1):
-        before = (steps, seconds)  # of earlier phases
-        callback = (lambda n, s, before=before: every(model, before[0] + n, before[1] + s)) if every else None
-        phase_folder = folder / ("dit" if phase == 1 else f"dit-{phase}")
-        history = train(model, loss, config, folder=phase_folder, every=callback, describe=f"dit, phase {phase}")
-        steps, seconds = steps + config.steps, seconds + history[-1]["seconds"]
+    callback = (lambda steps, seconds: every(model, steps, seconds)) if every else None
+    train(model, loss, recipe.dit_train, folder=folder / "dit", every=callback, describe="dit")
     model.save(folder / f"sora_{name}.safetensors")
     return model
