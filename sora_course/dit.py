@@ -14,6 +14,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from einops import rearrange
 
+from .unet import sincos
+
 
 @dataclass(frozen=True)
 class DiTConfig:
@@ -26,13 +28,6 @@ class DiTConfig:
     num_heads: int = 4
     mlp_ratio: float = 4.0
     text_size: int = 128
-
-
-def sincos(x: torch.Tensor, size: int, max_period: float = 10000.0) -> torch.Tensor:
-    """Cosines, then sines, of x at size / 2 frequencies from 1 down to 1 / max_period: (...,) to (..., size)."""
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(size // 2, device=x.device) / (size // 2))
-    angles = x[..., None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> torch.Tensor:

@@ -51,11 +51,6 @@ def flow_loss(
     return (error * wanted).sum() / wanted.sum().clamp(min=1)
 
 
-def guided(conditional: torch.Tensor, unconditional: torch.Tensor, guidance_scale: float) -> torch.Tensor:
-    """Classifier-free guidance (Ho & Salimans 2022): away from the unconditional answer; scale 1 changes nothing."""
-    return unconditional + guidance_scale * (conditional - unconditional)
-
-
 def time_grid(steps: int, *, shift: float = 1.0) -> torch.Tensor:
     """steps + 1 times from 1 down to 0; shift > 1 spends more steps at high noise (Esser et al. 2024, eq. 23).
 

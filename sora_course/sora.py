@@ -14,6 +14,7 @@ import torch
 import torch.nn as nn
 
 from . import flow
+from .ddpm import guided
 from .dit import DiTConfig, VideoDiT
 from .kit import checkpoints
 from .kit.training import autocast
@@ -201,7 +202,7 @@ class TextToVideo(nn.Module):
                     return self.dit(x, t, features, mask, pooled, known, clean)
                 given = (None, None) if known is None else (torch.cat([known, known]), torch.cat([clean, clean]))
                 out = self.dit(torch.cat([x, x]), torch.cat([t, t]), *both, *given, drop_text=drop)
-                return flow.guided(*out.chunk(2), guidance_scale)
+                return guided(*out.chunk(2), guidance_scale)
 
             states = flow.sample(velocity, noise, steps=steps, solver=solver, shift=shift)
             for x in progress(states, total=steps) if progress else states:

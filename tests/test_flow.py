@@ -57,11 +57,6 @@ def test_loss_counts_only_what_was_not_given(generator):
     assert flow.flow_loss(wrong_where_known, x0, torch.full((2,), 0.5), noise) == pytest.approx(24.5)
 
 
-def test_guidance():
-    c, u = torch.tensor([2.0]), torch.tensor([1.0])
-    assert flow.guided(c, u, 1.0) == c and flow.guided(c, u, 0.0) == u and flow.guided(c, u, 3.0) == 4.0
-
-
 def test_times(generator):
     t = flow.logit_normal_times(50000, generator=generator)
     assert 0 < t.min() and t.max() < 1 and t.logit().std().item() == pytest.approx(1, abs=0.02)

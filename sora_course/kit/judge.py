@@ -91,7 +91,7 @@ def _read_camera(video: torch.Tensor, background: str, objects: torch.Tensor) ->
     free = F.max_pool2d(objects[:, None], 3, stride=1, padding=1)[:, 0] < 0.05
 
     def error(camera: str) -> float:
-        return float(((video - world._backdrop(background, camera, t, h, w)).pow(2).sum(0) * free).sum())
+        return float(((video - world.backdrop(background, camera, t, h, w)).pow(2).sum(0) * free).sum())
 
     return min(CAMERAS, key=error)
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-from . import world
+from . import shapes, world
 from .scenes import BACKGROUNDS, COLOURS, DIGITS, SIZES, SYMBOLS
 
 MIN_AREA = 0.012  # square units; a smaller spot is no object (an object of radius 0.2 has 0.04 or more)
@@ -26,13 +26,13 @@ def pixel_area(video: torch.Tensor) -> float:
 
 def read_background(video: torch.Tensor) -> str:
     median = video.flatten(1).median(dim=1).values
-    return min(BACKGROUNDS, key=lambda name: float((median - world._rgb(BACKGROUNDS[name])).norm()))
+    return min(BACKGROUNDS, key=lambda name: float((median - world.rgb(BACKGROUNDS[name])).norm()))
 
 
 def coverages(video: torch.Tensor, background: str) -> dict[str, torch.Tensor]:
     """Colour to coverage (t, h, w) for each colour of which there is enough to be an object."""
-    plain = world._rgb(BACKGROUNDS[background])
-    lines = torch.stack([world._rgb(c) - plain for c in (*COLOURS.values(), world.DOTS[background])])  # (9, 3)
+    plain = world.rgb(BACKGROUNDS[background])
+    lines = torch.stack([world.rgb(c) - plain for c in (*COLOURS.values(), world.DOTS[background])])  # (9, 3)
     off = video - plain[:, None, None, None]
 
     def nearest(lines):
@@ -65,7 +65,7 @@ def pieces(coverage: torch.Tensor, area_of_pixel: float) -> int:
 # Coverage to measures ------------------------------------------------------------------------------------------------
 def moments(coverage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Area, centre x and centre y in units, each (t,)."""
-    x, y, pixel = world._pixel_centres(*coverage.shape[-2:])
+    x, y, pixel = world.pixel_centres(*coverage.shape[-2:])
     total = coverage.sum((1, 2)).clamp(min=1e-6)
     return total * pixel**2, (coverage.sum(1) * x).sum(1) / total, (coverage.sum(2) * y).sum(1) / total
 
@@ -82,8 +82,8 @@ def look(coverage: torch.Tensor, x: torch.Tensor, y: torch.Tensor, radius: torch
 @lru_cache(maxsize=1)
 def _ideal() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of each symbol at radius 1: its area, its centroid (x, y), and its half height."""
-    axis = ((torch.arange(world._TEXTURE) + 0.5) / world._TEXTURE * 2 - 1) * world._EXTENT
-    inside = torch.sigmoid(-60 * world._symbol_textures())
+    axis = ((torch.arange(shapes.TEXTURE) + 0.5) / shapes.TEXTURE * 2 - 1) * shapes.EXTENT
+    inside = torch.sigmoid(-60 * shapes.symbol_textures())
     cell = (axis[1] - axis[0]) ** 2
     total = inside.sum((1, 2))
     centre = torch.stack([(inside.sum(1) * axis).sum(1) / total, (inside.sum(2) * axis).sum(1) / total], -1)
@@ -103,14 +103,14 @@ def _symbol_overlaps(frame: torch.Tensor) -> torch.Tensor:
     tracks = torch.stack(
         [centre_x - radius * ideal_centre[:, 0], centre_y - radius * ideal_centre[:, 1], radius, 0 * radius, 0 * radius], -1
     )
-    x, y, pixel = world._pixel_centres(*frame.shape)
-    return overlap(world._coverage(world._symbol_textures(), tracks[:, None], x, y, pixel)[:, 0], frame)
+    x, y, pixel = world.pixel_centres(*frame.shape)
+    return overlap(world.coverage_of(shapes.symbol_textures(), tracks[:, None], x, y, pixel)[:, 0], frame)
 
 
 def _digit_crop(frame: torch.Tensor) -> torch.Tensor:
     """The object in a (h, w) coverage, cut out at its bounding box and laid in a 16x16 square by its height: (256,)."""
     rows, cols = ((frame.amax(d) > 0.4 * frame.max()).nonzero()[:, 0] for d in (1, 0))
-    x, y, pixel = world._pixel_centres(*frame.shape)
+    x, y, pixel = world.pixel_centres(*frame.shape)
     middle = [(a[i[0]] + a[i[-1]]) / 2 for a, i in ((x, cols), (y, rows))]
     half = (y[rows[-1]] - y[rows[0]] + pixel) / 2
     axis = torch.linspace(-1, 1, 16)
@@ -123,10 +123,10 @@ def _digit_reader():
     """A support-vector machine fitted on scikit-learn's digits as the world draws them, at two sizes."""
     from sklearn.svm import SVC
 
-    fields, labels = world._digit_textures()
+    fields, labels = shapes.digit_textures()
     crops = []
     for size in (10, 16):  # pixels of radius
-        axis = (torch.arange(3 * size) + 0.5 - 1.5 * size) / size / world._EXTENT
+        axis = (torch.arange(3 * size) + 0.5 - 1.5 * size) / size / shapes.EXTENT
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(len(fields), -1, -1, -1)
         distance = F.grid_sample(fields[:, None], grid, align_corners=False)[:, 0]
         crops += [_digit_crop(c) for c in torch.sigmoid(-distance * 4 * size)]
@@ -144,7 +144,7 @@ def read_shape(frame: torch.Tensor) -> str:
 
 def read_size(frame: torch.Tensor, shape: str) -> str:
     half_height = 1.0 if shape in DIGITS else float(_ideal()[2][SYMBOLS.index(shape)])
-    _, _, pixel = world._pixel_centres(*frame.shape)
+    _, _, pixel = world.pixel_centres(*frame.shape)
     radius = float(frame.amax(1).sum() / frame.max()) * pixel / 2 / half_height
     return min(SIZES, key=lambda s: abs(math.log(max(radius, 1e-3) / world.RADIUS[s])))
 
@@ -179,11 +179,11 @@ _SPREADS = torch.linspace(0.02, 1.0, 50)
 @lru_cache(maxsize=32)
 def _softness_at_spreads(shape: str) -> torch.Tensor:
     """The softness of a shape's ideal picture at each of _SPREADS, (50,): it rises with the spread."""
-    texture = world._texture(shape, torch.Generator().manual_seed(0))
+    texture = shapes.texture_of(shape, torch.Generator().manual_seed(0))
     axis = torch.linspace(-2.5, 2.5, 160)
     tracks = torch.zeros(1, len(_SPREADS), 5)
     tracks[..., 2], tracks[..., 4] = 1.0, _SPREADS
-    return _softness(world._coverage(texture[None], tracks, axis, axis, 0.03)[0]).cummax(0).values
+    return _softness(world.coverage_of(texture[None], tracks, axis, axis, 0.03)[0]).cummax(0).values
 
 
 def spread(coverage: torch.Tensor, shape: str) -> torch.Tensor:

@@ -37,7 +37,8 @@ from .scenes import (  # noqa: F401
     may_train,
     sample_scenes,
     scene,
-)  # fmt: skip
+)
+from .shapes import EXTENT, texture_of
 
 FPS = 8
 NUM_FRAMES, HEIGHT, WIDTH = 17, 64, 64
@@ -54,96 +55,6 @@ PAN = 0.17  # units a second
 ZOOM = 0.17  # change of the log of the magnification a second
 DOT_SPACING, DOT_RADIUS = 0.5, 0.045  # the pattern behind everything, by which a moving camera is seen
 DOTS = {"paper": (205, 196, 176), "night": (62, 68, 104)}
-_EXTENT, _TEXTURE = 3.0, 128  # a distance texture covers -3..3 radii with so many samples a side
-
-
-# Shapes as signed distances ------------------------------------------------------------------------------------------
-def _regular_star(points: int, inner: float):
-    """Corners of a star, the first straight up; inner = the radius of the corners between the points."""
-    import numpy as np
-
-    angle = np.arange(2 * points) * math.pi / points
-    radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
-    return np.stack([radius * np.sin(angle), -radius * np.cos(angle)], 1)
-
-
-def _inside(shape: str, x, y):
-    """Boolean mask of a symbol whose extent is about -1..1, at coordinates x, y (arrays), y down."""
-    import numpy as np
-    from matplotlib.path import Path
-
-    if shape == "circle":
-        return x**2 + y**2 < 0.92**2
-    if shape == "ring":
-        return (x**2 + y**2 < 1) & (x**2 + y**2 > 0.56**2)
-    if shape == "square":
-        return np.maximum(abs(x), abs(y)) < 0.84
-    if shape == "cross":
-        return (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.98)
-    if shape == "heart":
-        u, v = x * 1.2, 0.12 - y * 1.15  # (u^2 + v^2 - 1)^3 < u^2 v^3, the algebraic heart, y up
-        return (u**2 + v**2 - 1) ** 3 < u**2 * v**3
-    corners = {"triangle": _regular_star(3, 0.5) * 1.1 + [0, 0.2], "star": _regular_star(5, 0.42) * 1.08 + [0, 0.06]}
-    return Path(corners[shape]).contains_points(np.stack([x.ravel(), y.ravel()], 1)).reshape(x.shape)
-
-
-def _signed_distance(mask, pixel: float):
-    from scipy.ndimage import distance_transform_edt as edt
-
-    return (edt(~mask) - edt(mask)) * pixel
-
-
-@lru_cache(maxsize=1)
-def _symbol_textures() -> torch.Tensor:
-    """(len(SYMBOLS), 128, 128): signed distances in radii, drawn four times finer and averaged down."""
-    import numpy as np
-
-    fine = 4 * _TEXTURE
-    axis = ((np.arange(fine) + 0.5) / fine * 2 - 1) * _EXTENT
-    x, y = np.meshgrid(axis, axis)
-    fields = np.stack([_signed_distance(_inside(s, x, y), 2 * _EXTENT / fine) for s in SYMBOLS])
-    return _far_at_the_border(F.avg_pool2d(torch.from_numpy(fields).float()[None], 4)[0])
-
-
-def _far_at_the_border(fields: torch.Tensor) -> torch.Tensor:
-    """The outermost samples stand for all that lies beyond; they say "far away", so that not even ink reaches there."""
-    fields[:, [0, -1]] = fields[:, :, [0, -1]] = 8.0
-    return fields
-
-
-@lru_cache(maxsize=1)
-def _digit_textures() -> tuple[torch.Tensor, torch.Tensor]:
-    """scikit-learn's 1,797 handwritten digits as (n, 128, 128) signed distances in radii, and their labels (n,).
-
-    The 8x8 greys are enlarged with a cubic, cut at 0.38 of their brightest value and scaled to a height of two radii.
-    """
-    import numpy as np
-    from scipy.ndimage import zoom
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    axis = ((np.arange(_TEXTURE) + 0.5) / _TEXTURE * 2 - 1) * _EXTENT
-    fields = np.empty((len(digits.images), _TEXTURE, _TEXTURE), np.float32)
-    for field, image in zip(fields, digits.images):
-        fine = zoom(np.pad(image, 2), 8, order=3, mode="grid-constant", grid_mode=True)  # 96 x 96
-        mask = fine > 0.38 * image.max()
-        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        mask = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        radius = mask.shape[0] / 2
-        margin = int(2.2 * radius)
-        distance = _signed_distance(np.pad(mask, margin), 1 / radius)
-        centre = (np.array(distance.shape) - 1) / 2
-        i, j = np.clip(centre[:, None] + axis * radius, 0, np.array(distance.shape)[:, None] - 1)
-        field[:] = distance[np.rint(i).astype(int)[:, None], np.rint(j).astype(int)[None]]
-    return _far_at_the_border(torch.from_numpy(fields)), torch.from_numpy(digits.target)
-
-
-def _texture(shape: str, generator) -> torch.Tensor:
-    if shape in SYMBOLS:
-        return _symbol_textures()[SYMBOLS.index(shape)]
-    fields, labels = _digit_textures()
-    of_class = (labels == int(shape)).nonzero()[:, 0]
-    return fields[of_class[torch.randint(len(of_class), (), generator=generator)]]
 
 
 # Motion --------------------------------------------------------------------------------------------------------------
@@ -224,7 +135,7 @@ def _tracks(scene: Scene, time: torch.Tensor, reach: tuple[float, float], genera
 
 
 # Rendering -----------------------------------------------------------------------------------------------------------
-def _pixel_centres(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+def pixel_centres(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, float]:
     """x (w,), y (h,) in units, and a pixel's size in units."""
     pixel = 2 / min(height, width)
     x = (torch.arange(width) + 0.5 - width / 2) * pixel
@@ -232,30 +143,30 @@ def _pixel_centres(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor,
     return x, y, pixel
 
 
-def _rgb(colour: tuple[int, int, int]) -> torch.Tensor:
+def rgb(colour: tuple[int, int, int]) -> torch.Tensor:
     return torch.tensor(colour, dtype=torch.float32) / 127.5 - 1
 
 
 @lru_cache(maxsize=64)
-def _backdrop(background: str, camera: str, num_frames: int, height: int, width: int) -> torch.Tensor:
+def backdrop(background: str, camera: str, num_frames: int, height: int, width: int) -> torch.Tensor:
     """(3, t, h, w): the plain background with its dots, seen by the moving camera."""
-    x, y, pixel = _pixel_centres(height, width)
+    x, y, pixel = pixel_centres(height, width)
     shift, magnification = camera_of(camera, torch.arange(num_frames) / FPS)
     world_x = x / magnification[:, None] + shift[:, None]  # (t, w)
     world_y = y / magnification[:, None]  # (t, h)
     to_dot = [((w / DOT_SPACING) % 1 - 0.5) * DOT_SPACING for w in (world_x, world_y)]
     distance = torch.hypot(to_dot[0][:, None, :], to_dot[1][:, :, None]) - DOT_RADIUS
     alpha = torch.sigmoid(-4 * distance * magnification[:, None, None] / pixel)  # (t, h, w)
-    plain, dot = _rgb(BACKGROUNDS[background]), _rgb(DOTS[background])
+    plain, dot = rgb(BACKGROUNDS[background]), rgb(DOTS[background])
     return plain[:, None, None, None] + alpha * (dot - plain)[:, None, None, None]
 
 
-def _coverage(textures, tracks, x, y, pixel: float) -> torch.Tensor:
+def coverage_of(textures, tracks, x, y, pixel: float) -> torch.Tensor:
     """How much of each pixel each thing covers, 0..1: (n, t, h, w) from textures (n, r, r) and tracks (n, t, 5)."""
     n, t = tracks.shape[:2]
     centre_x, centre_y, radius, angle, spread = (v[..., None] for v in tracks.unbind(-1))  # (n, t, 1)
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
-    scale = 1 / (radius * _EXTENT)
+    scale = 1 / (radius * EXTENT)
     dx, dy = (x - centre_x) * scale, (y - centre_y) * scale  # (n, t, w), (n, t, h)
     grid = torch.empty(n, t, len(y), len(x), 2)
     torch.add((cos * dx)[:, :, None, :], (sin * dy)[:, :, :, None], out=grid[..., 0])
@@ -295,16 +206,16 @@ def render(
     if num_frames < 1 or min(size) < 16:
         raise ValueError(f"Cannot film {num_frames} frames of {height}x{width}; ask for 1 frame or more, 16x16 or more.")
     time = torch.arange(num_frames) / FPS
-    x, y, pixel = _pixel_centres(height, width)
+    x, y, pixel = pixel_centres(height, width)
     reach = (width / min(size), height / min(size))
-    videos = torch.stack([_backdrop(s.background, s.camera, num_frames, height, width) for s in scenes])
+    videos = torch.stack([backdrop(s.background, s.camera, num_frames, height, width) for s in scenes])
     things = [(i, t) for i, s in enumerate(scenes) for t in s.things]
     tracks = torch.cat([_tracks(s, time, reach, generator) for s in scenes])
-    textures = torch.stack([_texture(thing.shape, generator) for _, thing in things])
+    textures = torch.stack([texture_of(thing.shape, generator) for _, thing in things])
     for chunk in range(0, len(things), 16):  # small enough to stay in the processor's cache
-        alphas = _coverage(textures[chunk : chunk + 16], tracks[chunk : chunk + 16], x, y, pixel)
+        alphas = coverage_of(textures[chunk : chunk + 16], tracks[chunk : chunk + 16], x, y, pixel)
         for (i, thing), alpha in zip(things[chunk : chunk + 16], alphas):
-            colour = _rgb(COLOURS[thing.colour])
+            colour = rgb(COLOURS[thing.colour])
             for channel in range(3):
                 videos[i, channel].lerp_(colour[channel].expand_as(alpha), alpha)
     return videos

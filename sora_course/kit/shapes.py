@@ -1,0 +1,101 @@
+"""Shapes and handwritten digits as signed distances: negative inside, in radii of the shape, sampled on a square texture."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from .scenes import SYMBOLS
+
+EXTENT, TEXTURE = 3.0, 128  # a texture covers -3..3 radii with so many samples a side
+
+
+def _regular_star(points: int, inner: float):
+    """Corners of a star, the first straight up; inner = the radius of the corners between the points."""
+    import numpy as np
+
+    angle = np.arange(2 * points) * math.pi / points
+    radius = np.where(np.arange(2 * points) % 2 == 0, 1.0, inner)
+    return np.stack([radius * np.sin(angle), -radius * np.cos(angle)], 1)
+
+
+def _inside(shape: str, x, y):
+    """Boolean mask of a symbol whose extent is about -1..1, at coordinates x, y (arrays), y down."""
+    import numpy as np
+    from matplotlib.path import Path
+
+    if shape == "circle":
+        return x**2 + y**2 < 0.92**2
+    if shape == "ring":
+        return (x**2 + y**2 < 1) & (x**2 + y**2 > 0.56**2)
+    if shape == "square":
+        return np.maximum(abs(x), abs(y)) < 0.84
+    if shape == "cross":
+        return (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.98)
+    if shape == "heart":
+        u, v = x * 1.2, 0.12 - y * 1.15  # (u^2 + v^2 - 1)^3 < u^2 v^3, the algebraic heart, y up
+        return (u**2 + v**2 - 1) ** 3 < u**2 * v**3
+    corners = {"triangle": _regular_star(3, 0.5) * 1.1 + [0, 0.2], "star": _regular_star(5, 0.42) * 1.08 + [0, 0.06]}
+    return Path(corners[shape]).contains_points(np.stack([x.ravel(), y.ravel()], 1)).reshape(x.shape)
+
+
+def _signed_distance(mask, pixel: float):
+    from scipy.ndimage import distance_transform_edt as edt
+
+    return (edt(~mask) - edt(mask)) * pixel
+
+
+@lru_cache(maxsize=1)
+def symbol_textures() -> torch.Tensor:
+    """(len(SYMBOLS), 128, 128): signed distances in radii, drawn four times finer and averaged down."""
+    import numpy as np
+
+    fine = 4 * TEXTURE
+    axis = ((np.arange(fine) + 0.5) / fine * 2 - 1) * EXTENT
+    x, y = np.meshgrid(axis, axis)
+    fields = np.stack([_signed_distance(_inside(s, x, y), 2 * EXTENT / fine) for s in SYMBOLS])
+    return _far_at_the_border(F.avg_pool2d(torch.from_numpy(fields).float()[None], 4)[0])
+
+
+def _far_at_the_border(fields: torch.Tensor) -> torch.Tensor:
+    """The outermost samples stand for all that lies beyond; they say "far away", so that not even ink reaches there."""
+    fields[:, [0, -1]] = fields[:, :, [0, -1]] = 8.0
+    return fields
+
+
+@lru_cache(maxsize=1)
+def digit_textures() -> tuple[torch.Tensor, torch.Tensor]:
+    """scikit-learn's 1,797 handwritten digits as (n, 128, 128) signed distances in radii, and their labels (n,).
+
+    The 8x8 greys are enlarged with a cubic, cut at 0.38 of their brightest value and scaled to a height of two radii.
+    """
+    import numpy as np
+    from scipy.ndimage import zoom
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    axis = ((np.arange(TEXTURE) + 0.5) / TEXTURE * 2 - 1) * EXTENT
+    fields = np.empty((len(digits.images), TEXTURE, TEXTURE), np.float32)
+    for field, image in zip(fields, digits.images):
+        fine = zoom(np.pad(image, 2), 8, order=3, mode="grid-constant", grid_mode=True)  # 96 x 96
+        mask = fine > 0.38 * image.max()
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        mask = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        radius = mask.shape[0] / 2
+        margin = int(2.2 * radius)
+        distance = _signed_distance(np.pad(mask, margin), 1 / radius)
+        centre = (np.array(distance.shape) - 1) / 2
+        i, j = np.clip(centre[:, None] + axis * radius, 0, np.array(distance.shape)[:, None] - 1)
+        field[:] = distance[np.rint(i).astype(int)[:, None], np.rint(j).astype(int)[None]]
+    return _far_at_the_border(torch.from_numpy(fields)), torch.from_numpy(digits.target)
+
+
+def texture_of(shape: str, generator) -> torch.Tensor:
+    if shape in SYMBOLS:
+        return symbol_textures()[SYMBOLS.index(shape)]
+    fields, labels = digit_textures()
+    of_class = (labels == int(shape)).nonzero()[:, 0]
+    return fields[of_class[torch.randint(len(of_class), (), generator=generator)]]
