@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
         dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
-        dit_train=TrainConfig(steps=5200, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=0.75, save_every=400),
+        dit_train=TrainConfig(steps=4000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
         buckets=_STARTER_BUCKETS,
         compile=True,
     ),

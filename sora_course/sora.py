@@ -233,7 +233,7 @@ class TextToVideo(nn.Module):
         settled near t = 1: hence a mean above 0 (Esser et al. 2024, section 5.3.2, say the same of large pictures).
         """
         b, device = len(latents), latents.device
-        t = flow.logit_normal_times(b, generator=generator, mean=1.4, std=1.3).to(device)
+        t = flow.logit_normal_times(b, generator=generator, mean=1.2, std=1.3).to(device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
         known = draw_known(b, latents.shape[2], generator=generator).to(device)
         hidden = (torch.rand(b, generator=generator) < drop).to(device)

@@ -48,7 +48,7 @@ def test_stills(generator):
         ("colour", scene("orange", "star", "left")),
         ("shape", scene("red", "cross", "left")),
         ("motion", scene("red", "star", "down-left")),
-        ("speed", scene("red", "star", "left", speed="fast")),
+        ("speed", scene("red", "star", "left", speed="slow")),
         ("size", scene("red", "star", "left", size="small")),
         ("background", scene("red", "star", "left", background="night")),
         ("camera", scene("red", "star", "left", camera="pan left")),

@@ -47,14 +47,14 @@ def test_captions_have_several_phrasings(generator):
     [
         ("A red ball moving to the left", scene("red", "circle", "left")),
         ("a purple seven", scene("purple", "7")),
-        ("one red circle moves slowly to the right", scene("red", "circle", "right")),
+        ("one red circle moves slowly to the right", scene("red", "circle", "right", speed="slow")),
         ("a red ring drifts quickly from left to right", scene("red", "ring", "right", speed="fast")),
         ("a star (cyan, small) going upward", scene("cyan", "star", "up", size="small")),
         ("counter-clockwise red heart", scene("red", "heart", "anticlockwise")),
         ("橘色的球往左边", scene("orange", "circle", "left")),
         ("晚上，粉红爱心像墨水一样散开", scene("pink", "heart", "ink", background="night")),
         ("a green box rises and a pink star sinks",
-         Scene((Thing("green", "square", "up", "small"), Thing("pink", "star", "down", "small")))),
+         Scene((Thing("green", "square", "up", "small", "slow"), Thing("pink", "star", "down", "small", "slow")))),
         ("夜空下，蓝星星快速向左上方移动，镜头推近", scene("blue", "star", "up-left", speed="fast", background="night", camera="zoom in")),
     ],
 )  # fmt: skip
@@ -98,7 +98,7 @@ def test_one_in_seven_is_held_out_and_every_pair_of_words_is_trained():
     pairs = sample_scenes(1000, generator=torch.Generator().manual_seed(0), objects=2)
     swapped = [is_held_out(Scene(p.things[::-1])) for p in pairs]
     assert any(swapped)  # the order of a pair counts
-    things = [Thing(c, s, m, "small") for c, s, m in itertools.product(COLOURS, SHAPES[:7], MOTIONS[:4])][::5]
+    things = [Thing(c, s, m, "small", "slow") for c, s, m in itertools.product(COLOURS, SHAPES[:7], MOTIONS[:4])][::5]
     shares = [is_held_out(Scene((a, b))) for a in things for b in things if a.colour != b.colour]
     assert 0.12 < sum(shares) / len(shares) < 0.17
 

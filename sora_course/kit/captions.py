@@ -1,6 +1,6 @@
 """Captions of scenes in English and Chinese, and the way back from a sentence to a scene.
 
-Size large, speed slow, background paper and a still camera go mostly without saying, so a short sentence means
+Size large, speed fast, background paper and a still camera go mostly without saying, so a short sentence means
 just that; standing still may also go unsaid. Every caption that `caption` writes is read back by `parse` as the scene
 that it came from.
 """
@@ -39,7 +39,7 @@ def _say_thing(thing: Thing, language: str, generator, *, alone: bool) -> str:
     colour, shape = word("colour", thing.colour), word("shape", thing.shape)
     unsaid = thing.motion == "still" and _chance(0.5, generator)
     motion = "" if unsaid else word("motion", thing.motion)
-    speed = "" if thing.motion == "still" else word("speed", thing.speed, "slow")
+    speed = "" if thing.motion == "still" else word("speed", thing.speed, "fast" if alone else thing.speed)
     if language == "zh":
         opening = _draw(("一个", "", "一个"), generator)
         joint = _draw(("的", ""), generator) if opening else ""
@@ -144,7 +144,7 @@ def _unknown(word: str, language: str, *, after_colour: bool) -> str:
 
 
 def parse(prompt: str) -> Scene:
-    """Read a sentence in English or Chinese as a scene; what it leaves unsaid is large, slow, on paper, camera still.
+    """Read a sentence in English or Chinese as a scene; what it leaves unsaid is large, fast, on paper, camera still.
 
     Raises:
         ValueError: the prompt is empty, a word is unknown (the message names it and the words that are known), colour or
@@ -178,5 +178,6 @@ def parse(prompt: str) -> Scene:
             if kind not in words:
                 raise ValueError(f"The prompt names no {kind}; add one of {', '.join(known)}.")
     if len(things) > 1:
-        things = [{"size": "small", **words} for words in things]
+        slow = lambda words: {"speed": "slow"} if words.get("motion", "still") != "still" else {}  # noqa: E731
+        things = [{"size": "small", **slow(words), **words} for words in things]
     return Scene(tuple(Thing(**words) for words in things), **setting)

@@ -41,6 +41,21 @@ def check(name: str, answer: Callable) -> None:
     print(f"{'[x]' if solved else '[ ]'} {name}: {sentence}")
 
 
+def same(name: str, by_hand, module, *, tolerance: float = 1e-5) -> None:
+    """Print that two results, tensors or numbers, agree.
+
+    Raises:
+        AssertionError: they differ by more than the tolerance, relative to the largest value of the module's.
+    """
+    import torch
+
+    by_hand, module = (torch.as_tensor(x, dtype=torch.float64) for x in (by_hand, module))
+    assert by_hand.shape == module.shape, f"{name}: by hand {tuple(by_hand.shape)}, in the module {tuple(module.shape)}"
+    difference = float((by_hand - module).abs().max() / module.abs().max().clamp(min=1e-12))
+    assert difference <= tolerance, f"{name}: by hand and in the module differ by {difference:.1e}"
+    print(f"{name}: by hand and in the module the same (to {tolerance:g})")
+
+
 def _call(answer: Callable, *arguments):
     result = answer(*arguments)
     if result is ...:
@@ -78,3 +93,77 @@ def compression(answer):
     for size, wanted in (((17, 64, 64), 40.8), ((1, 64, 64), 12.0), ((121, 256, 256), 46.8387)):
         got = _call(answer, *size)
         assert abs(got - wanted) < 0.01, f"for {size} the ratio is {wanted:.1f}, and your function says {got:.1f}"
+
+
+# 01_red_ink ----------------------------------------------------------------------------------------------------------
+@_exercise
+def signal_left(answer):
+    """What is left of the drop after steps that add noise of variance beta each."""
+    import torch
+
+    for betas, wanted in (([0.19], 0.9), ([0.19, 0.36], 0.72), ([0.5] * 4, 0.25)):
+        got = float(_call(answer, torch.tensor(betas)))
+        assert abs(got - wanted) < 1e-4, f"after betas of {betas} a share of {wanted} is left, and your function says {got:.4f}"
+
+
+@_exercise
+def gaussian_score(answer):
+    """The score of a normal distribution."""
+    import torch
+
+    x = torch.tensor([[1.0, 2.0], [0.0, -1.0]])
+    for mean, std in ((torch.tensor([0.0, 0.0]), 1.0), (torch.tensor([1.0, -1.0]), 0.5)):
+        got, density = _call(answer, x, mean, std), torch.distributions.Normal(mean, std)
+        at = x.clone().requires_grad_()
+        (wanted,) = torch.autograd.grad(density.log_prob(at).sum(), at)
+        assert got.shape == x.shape, f"the score is one arrow for each point, {tuple(x.shape)}, and yours is {tuple(got.shape)}"
+        assert torch.allclose(got, wanted, atol=1e-4), f"for mean {mean.tolist()} and std {std} it is {wanted.tolist()}, not {got.tolist()}"
+
+
+@_exercise
+def step_back(answer):
+    """One step of the way back that takes no chance."""
+    import torch
+
+    x, score = torch.tensor([[1.0, 0.0]]), torch.tensor([[-3.0, 2.0]])
+    got = _call(answer, x, score, 4.0, 0.05)
+    wanted = x + 0.5 * 4.0 * (x + score) * 0.05
+    assert torch.allclose(got, wanted), f"for x = {x.tolist()}, score = {score.tolist()}, beta = 4, dt = 0.05 it is {wanted.tolist()}, not {got.tolist()}"
+
+
+# 02_ddpm -------------------------------------------------------------------------------------------------------------
+@_exercise
+def signal_to_noise(answer):
+    """Variance of the picture over variance of the noise, at every step."""
+    import torch
+
+    for betas in ([0.5, 0.5], [0.1, 0.2, 0.3]):
+        got = _call(answer, torch.tensor(betas))
+        left = (1 - torch.tensor(betas)).cumprod(0)
+        wanted = left / (1 - left)
+        assert got.shape == wanted.shape, f"one number for each of {len(betas)} steps is wanted, and yours has shape {tuple(got.shape)}"
+        assert torch.allclose(got, wanted), f"for betas of {betas} it is {wanted.tolist()}, and your function says {got.tolist()}"
+
+
+@_exercise
+def x0_from_v(answer):
+    """The clean sample that v stands for."""
+    import torch
+
+    x0, noise = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
+    for a in (0.25, 0.9):
+        x_t, v = a**0.5 * x0 + (1 - a) ** 0.5 * noise, a**0.5 * noise - (1 - a) ** 0.5 * x0
+        got = _call(answer, v, x_t, a)
+        assert torch.allclose(got, x0, atol=1e-5), f"at alpha_bar = {a} x0 was {x0.tolist()}, and your function says {got.tolist()}"
+
+
+@_exercise
+def invert_step(answer):
+    """A DDIM step towards noise."""
+    import torch
+
+    x0, eps = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.25])
+    at = lambda a: a**0.5 * x0 + (1 - a) ** 0.5 * eps  # noqa: E731
+    for a, a_next in ((0.9, 0.4), (0.5, 0.1)):
+        got = _call(answer, at(a), eps, a, a_next)
+        assert torch.allclose(got, at(a_next), atol=1e-5), f"from {a} to {a_next} it leads to {at(a_next).tolist()}, and yours to {got.tolist()}"

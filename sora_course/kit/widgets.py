@@ -48,3 +48,36 @@ def prompt_box(model):
     button.on_click(make)
     write_prompt()
     return w.VBox([w.HBox(menus), w.HBox([prompt, language]), w.HBox([seed, steps, guidance]), w.HBox([button, note]), film])
+
+
+def explore(draw, **controls):
+    """Controls over a function that draws with matplotlib; the picture is drawn anew when one of them is let go.
+
+    Args:
+        draw: takes the controls' values by name and leaves a figure open.
+        controls: for each argument either (low, high, step, start) for a slider or a list of choices for a menu.
+    """
+    import ipywidgets as w
+    import matplotlib.pyplot as plt
+    from IPython.display import display as show
+
+    def control(name: str, given):
+        if isinstance(given, list):
+            return w.Dropdown(options=given, description=name)
+        low, high, step, start = given
+        slider = w.IntSlider if all(isinstance(value, int) for value in given) else w.FloatSlider
+        return slider(start, min=low, max=high, step=step, description=name, continuous_update=False)
+
+    chosen, picture = {name: control(name, given) for name, given in controls.items()}, w.Output()
+
+    def redraw(_=None):
+        picture.clear_output(wait=True)
+        with picture:
+            draw(**{name: box.value for name, box in chosen.items()})
+            show(plt.gcf())
+            plt.close()
+
+    for box in chosen.values():
+        box.observe(redraw, "value")
+    redraw()
+    return w.VBox([w.HBox(list(chosen.values())), picture])
