@@ -17,7 +17,7 @@ help:
 	@echo "Setting up .venv: PyTorch and what the course needs, once. On Linux this is about 5 GB; a few minutes."
 	$(PYTHON) -m venv .venv
 	@if [ -n "$(TORCH_INDEX_URL)" ]; then .venv/bin/python -m pip install --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
-	.venv/bin/python -m pip install -e .
+	.venv/bin/python -m pip install -e ".[test]"
 	@touch .venv/.ready
 	@echo "Ready. Next: make lab opens the course, make test checks it, make video PROMPT=\"a red circle moves right\" makes a film."
 

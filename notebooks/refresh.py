@@ -1,4 +1,4 @@
-"""Run notebooks and keep their outputs, ready to commit: `python notebooks/refresh.py 01_red_ink 02_ddpm`; no name means all.
+"""Run notebooks and keep their outputs, ready to commit: `python notebooks/refresh.py 01_red_ink`; no name means all.
 
 Pictures are stored with at most 128 colours each, which nobody sees and which makes the files several times smaller.
 """
@@ -20,6 +20,18 @@ def with_fewer_colours(png: str) -> str:
     return min(png, base64.b64encode(smaller.getvalue()).decode(), key=len)
 
 
+def kept(output):
+    """An output as it is committed; None for a progress bar."""
+    data = output.get("data", {})
+    if data.pop("application/vnd.jupyter.widget-view+json", None):
+        if "it/s]" in data["text/plain"]:
+            return None
+        data["text/plain"] = "(controls, when a kernel runs)"
+    if "image/png" in data:
+        data["image/png"] = with_fewer_colours(data["image/png"])
+    return output
+
+
 def refresh(path: Path) -> None:
     """Run one notebook in place; it is left as it was if a cell fails."""
     import nbformat
@@ -30,9 +42,8 @@ def refresh(path: Path) -> None:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output.data["image/png"] = with_fewer_colours(output.data["image/png"])
+        if "outputs" in cell:
+            cell.outputs = [output for output in map(kept, cell.outputs) if output]
     temporary = path.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(path)

@@ -32,7 +32,7 @@ def cosine_schedule(num_steps: int = 1000, offset: float = 0.008, largest: float
 
 
 def zero_terminal_snr(betas: torch.Tensor) -> torch.Tensor:
-    """The schedule, shifted and scaled so that nothing of x_0 is left at the last step (Lin et al. 2023, algorithm 1): (T,)."""
+    """The schedule, shifted and scaled so that nothing of x_0 is left at its end (Lin et al. 2023, algorithm 1): (T,)."""
     root = (1 - betas.double()).cumprod(0).sqrt()
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     alpha_bar = root**2
@@ -48,8 +48,8 @@ class DDPM:
             v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0.
 
     Raises:
-        ValueError: betas are not a sequence of numbers over 0 and up to 1, the target is unknown, or the target is "eps" where
-            the last step keeps nothing of x_0, so that x_0 could not be computed from the noise.
+        ValueError: betas are not a row of numbers over 0 and up to 1, the target is unknown, or the target is "eps" where the
+            last step keeps nothing of x_0, so that the noise does not tell x_0.
     """
 
     def __init__(self, betas: torch.Tensor, target: str = "eps"):
@@ -57,7 +57,9 @@ class DDPM:
         if target not in TARGETS:
             raise ValueError(f"{target!r} is not a target; a model predicts one of {', '.join(TARGETS)}.")
         if betas.ndim != 1 or not len(betas) or not ((betas > 0) & (betas <= 1)).all() or (betas[:-1] == 1).any():
-            raise ValueError("A schedule is a row of betas over 0 and under 1 (the last may be 1), so that every step adds noise.")
+            raise ValueError(
+                "A schedule is a row of betas over 0 and under 1 (the last may be 1), so that every step adds noise."
+            )
         if target == "eps" and betas[-1] == 1:
             raise ValueError("The last step is pure noise, and noise alone does not tell x_0; take target 'v' or 'x0'.")
         self.betas, self.target = betas, target
@@ -77,9 +79,13 @@ class DDPM:
         if t.is_floating_point() or t.is_complex():
             raise ValueError(f"DDPM times are whole numbers from 0 to {self.num_steps - 1}, and t is {t.dtype}.")
         if t.ndim and t.shape != like.shape[:1]:
-            raise ValueError(f"There are {len(like)} samples, and t has shape {tuple(t.shape)}; give one time, or one for each.")
+            raise ValueError(
+                f"There are {len(like)} samples, and t has shape {tuple(t.shape)}; give one time, or one for each."
+            )
         if t.numel() and not (-1 <= t.min() and t.max() < self.num_steps):
-            raise ValueError(f"t reaches from {t.min()} to {t.max()}, and this schedule has steps 0 to {self.num_steps - 1}.")
+            raise ValueError(
+                f"t reaches from {t.min()} to {t.max()}, and this schedule has steps 0 to {self.num_steps - 1}."
+            )
         values = torch.cat([self.alphas_cumprod, torch.ones(1, dtype=torch.float64)])  # the last is reached by t = -1
         value = values.to(like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)[t.to(like.device)]
         return value.view(-1, *[1] * (like.ndim - 1)) if t.ndim else value
@@ -141,9 +147,15 @@ class DDPM:
         return mean + variance.sqrt() * noise
 
     def ddim_step(
-        self, output: torch.Tensor, x_t: torch.Tensor, t: int, t_next: int, noise: torch.Tensor | None = None, eta: float = 0.0
+        self,
+        output: torch.Tensor,
+        x_t: torch.Tensor,
+        t: int,
+        t_next: int,
+        noise: torch.Tensor | None = None,
+        eta: float = 0.0,
     ) -> torch.Tensor:
-        """x at the earlier time t_next (-1 for the clean sample), any number of steps away (Song et al. 2020, eq. 12 and 16).
+        """x at the earlier time t_next (-1 for the clean sample), however far away (Song et al. 2020, eq. 12 and 16).
 
         Args:
             eta: 0 for no new noise, DDIM; 1 for as much as DDPM adds.
@@ -162,13 +174,15 @@ class DDPM:
         return x + sigma * noise if eta else x
 
     def timesteps(self, steps: int) -> list[int]:
-        """Which steps to take when only so many are taken: evenly spread, the last one, T - 1, first ("trailing", Lin et al. 2023).
+        """Which steps to take when only so many are taken: evenly spread, T - 1 first ("trailing", Lin et al. 2023).
 
         Raises:
             ValueError: steps is not from 1 to T.
         """
         if not 1 <= steps <= self.num_steps:
-            raise ValueError(f"{steps} sampling steps were asked for; this schedule has {self.num_steps}, so take 1 to that many.")
+            raise ValueError(
+                f"{steps} sampling steps were asked for; this schedule has {self.num_steps}, so take 1 to that many."
+            )
         return [round(self.num_steps * (1 - i / steps)) - 1 for i in range(steps)]
 
     def sample(
@@ -217,12 +231,14 @@ def drop_labels(labels: torch.Tensor, num_classes: int, *, generator: torch.Gene
 
 # A first network -----------------------------------------------------------------------------------------------------
 class DigitMLP(nn.Module):
-    """Names the noise in small pictures, without knowing that they are pictures: (b, c, h, w), (b,), (b,) to (b, c, h, w).
+    """Names the noise in small pictures and does not know that they are pictures: (b, c, h, w), (b,), (b,) to (b, c, h, w).
 
     Every step of the schedule and every label has a vector of its own, added to what each hidden layer sees.
     """
 
-    def __init__(self, shape=(1, 8, 8), num_classes: int = 10, hidden_size: int = 512, depth: int = 4, num_steps: int = 1000):
+    def __init__(
+        self, shape=(1, 8, 8), num_classes: int = 10, hidden_size: int = 512, depth: int = 4, num_steps: int = 1000
+    ):
         super().__init__()
         self.shape, self.num_classes = tuple(shape), num_classes
         pixels = math.prod(shape)

@@ -1,8 +1,8 @@
 """Chapter 01: red ink. A drop spreads by chance; knowing the score is enough to make it gather again.
 
-Particles are points in the plane, (n, 2). Time t runs from 0 (the drop) to 1 (nothing but noise). In water a particle just
-wanders, and its variance grows for ever; for learning, each step also pulls it a little towards the origin, so that every shape
-ends as the same standard normal: the variance-preserving process of Song et al. 2021 (section 3.4),
+Particles are points in the plane, (n, 2). Time t runs from 0 (the drop) to 1 (nothing but noise). In water a particle
+just wanders, and its variance grows for ever; for learning, each step also pulls it a little towards the origin, so that
+every shape ends as the same standard normal: the variance-preserving process of Song et al. 2021 (section 3.4),
 
     dx = -1/2 beta(t) x dt + sqrt(beta(t)) dw,        x_t = signal(t) x_0 + noise_level(t) noise.
 """
@@ -44,7 +44,7 @@ def wander(x: torch.Tensor, *, steps: int, diffusivity: float, generator: torch.
 
 
 def concentration(x: torch.Tensor, *, cells: int = 60, extent: float = 3.0) -> torch.Tensor:
-    """Share of all particles (n, 2) in each cell of a grid over [-extent, extent]^2: (cells, cells), rows from the bottom up.
+    """Share of all particles (n, 2) in each cell of a grid over [-extent, extent]^2: (cells, cells), lowest row first.
 
     Particles beyond the edge are counted in the cell nearest to them.
     """
@@ -108,7 +108,7 @@ def exact_score(x: torch.Tensor, t: float, data: torch.Tensor) -> torch.Tensor:
     """
     t = torch.as_tensor(t, dtype=x.dtype)
     centres, variance = signal(t) * data, noise_level(t) ** 2
-    weights = torch.softmax(-torch.cdist(x, centres) ** 2 / (2 * variance), dim=1)  # (n, m)
+    weights = torch.softmax(-(torch.cdist(x, centres) ** 2) / (2 * variance), dim=1)  # (n, m)
     return (weights @ centres - x) / variance
 
 
@@ -177,7 +177,9 @@ def draw_times(n: int, *, generator: torch.Generator) -> torch.Tensor:
     return 1e-3 + (1 - 1e-3) * torch.rand(n, generator=generator) ** 2
 
 
-def fit(data: torch.Tensor, *, steps: int = 2500, batch: int = 1024, lr: float = 8e-3, seed: int = 0, progress=iter) -> InkMLP:
+def fit(
+    data: torch.Tensor, *, steps: int = 2500, batch: int = 1024, lr: float = 8e-3, seed: int = 0, progress=iter
+) -> InkMLP:
     """Learn the noise of particles (n, 2) at all times; the learning rate falls to zero along a cosine."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)

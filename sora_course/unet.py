@@ -30,7 +30,7 @@ class UNetConfig:
     attention_head_dim: int | None = None  # None: one head
     norm_num_groups: int = 8
     norm_eps: float = 1e-6
-    downsample_padding: int = 1  # 0: one row and one column of zeros, at the bottom and on the right, as in the DDPM paper's code
+    downsample_padding: int = 1  # 0: zeros at the bottom and on the right only, as in the DDPM paper's code
     flip_sin_to_cos: bool = True  # cosines first; DDPM's weights want sines first
     freq_shift: float = 0  # 1 in DDPM's weights
     num_class_embeds: int | None = None  # labels, one of them for "no label"; None: not conditional
@@ -40,8 +40,8 @@ class UNetConfig:
 def sincos(x: torch.Tensor, size: int, *, max_period: float = 10000.0, freq_shift: float = 0) -> torch.Tensor:
     """Cosines, then sines, of x at size / 2 frequencies from 1 down to about 1 / max_period: (...,) to (..., size).
 
-    Vaswani et al. 2017, section 3.5. Fit for x in steps of about 1, such as positions or DDPM times; numbers from 0 to 1 would turn
-    even the fastest of these hands by a sixth of a circle only.
+    Vaswani et al. 2017, section 3.5. Fit for x in steps of about 1, such as positions or DDPM times; numbers from 0 to 1
+    would turn even the fastest of these hands by a sixth of a circle only.
     """
     half = size // 2
     frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=x.device) / (half - freq_shift))
@@ -161,7 +161,9 @@ class UNet(nn.Module):
         super().__init__()
         widths, count = config.block_out_channels, config.layers_per_block
         if not widths or len(widths) != len(config.attention):
-            raise ValueError(f"{len(widths)} levels have widths and {len(config.attention)} say whether they attend; give both for each.")
+            raise ValueError(
+                f"{len(widths)} levels have widths and {len(config.attention)} say whether they attend; give both for each."
+            )
         unfit = [w for w in widths if w % config.norm_num_groups or w % (config.attention_head_dim or 1)]
         if unfit:
             raise ValueError(
@@ -209,8 +211,8 @@ class UNet(nn.Module):
             ValueError: it is not there, not whole, or not of this form.
         """
         config, tensors = published.read(name)
-        net = cls(_config_from_diffusers(config))
-        for old, new in _OLD_NAMES.items():
+        net = cls(UNetConfig(**published.unet_sizes(config)))
+        for old, new in published.OLD_ATTENTION_NAMES.items():
             tensors = {key.replace(old, new): value for key, value in tensors.items()}
         checkpoints.fill(net, tensors, "weights")
         return net.eval()
@@ -229,14 +231,22 @@ class UNet(nn.Module):
         if x.ndim != 4 or x.shape[1] != channels:
             raise ValueError(f"This network takes pictures (b, {channels}, h, w), and these are {tuple(x.shape)}.")
         if any(side % 2**halvings for side in x.shape[2:]):
-            raise ValueError(f"The U halves a picture {halvings} times, so its sides must be multiples of {2**halvings}; they are {tuple(x.shape[2:])}.")
+            sides = tuple(x.shape[2:])
+            raise ValueError(
+                f"The U halves pictures {halvings} times: sides must be multiples of {2**halvings}; they are {sides}."
+            )
         if (labels is None) != (self.class_embedding is None):
-            raise ValueError(f"This network is {'not ' if labels is not None else ''}conditional: pass {'no' if labels is not None else 'a row of'} labels.")
+            wanted = "conditional: pass a row of labels" if labels is None else "not conditional: pass no labels"
+            raise ValueError(f"This network is {wanted}.")
         for name, row in (("times", t), *([("labels", labels)] if labels is not None else [])):
             if row.shape != x.shape[:1]:
-                raise ValueError(f"There are {len(x)} pictures and {name} of shape {tuple(row.shape)}; give one for each picture.")
+                raise ValueError(
+                    f"There are {len(x)} pictures and {name} of shape {tuple(row.shape)}; give one for each picture."
+                )
         if labels is not None and not (0 <= labels.min() and labels.max() <= self.num_classes):
-            raise ValueError(f"Labels go from 0 to {self.num_classes} (no label); these go from {labels.min()} to {labels.max()}.")
+            raise ValueError(
+                f"Labels go from 0 to {self.num_classes} (no label); these go from {labels.min()} to {labels.max()}."
+            )
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """(b, c, h, w), times (b,) and labels (b,) to (b, out_channels, h, w)."""
@@ -258,30 +268,3 @@ class UNet(nn.Module):
             if level.upsamplers:
                 x = level.upsamplers[0](x)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
-
-
-# Published weights ---------------------------------------------------------------------------------------------------
-def _config_from_diffusers(given: dict) -> UNetConfig:
-    """A UNet2DModel's config.json as ours.
-
-    Raises:
-        ValueError: it asks for something that the DDPM paper's network does not have.
-    """
-    kinds = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
-    down, up = given.get("down_block_types", ()), given.get("up_block_types", ())
-    attention = tuple(kinds.get(kind) for kind in down)
-    known = None not in attention and tuple(kinds.get(kind) for kind in reversed(up)) == attention
-    usual = {
-        "act_fn": "silu", "time_embedding_type": "positional", "center_input_sample": False, "mid_block_scale_factor": 1,
-        "resnet_time_scale_shift": "default", "class_embed_type": None, "add_attention": True, "attn_norm_num_groups": None,
-    }  # fmt: skip
-    unusual = [f"{key} = {given[key]!r}" for key, value in usual.items() if given.get(key, value) != value]
-    if not known or unusual:
-        raise ValueError(f"Only U-Nets of the DDPM paper's form can be loaded; this one has {', '.join(unusual) or 'other blocks'}.")
-    sizes = {key: given[key] for key in UNetConfig.__dataclass_fields__ if key in given}
-    sizes["block_out_channels"] = tuple(sizes["block_out_channels"])
-    return UNetConfig(**{**_DIFFUSERS_DEFAULTS, **sizes, "attention": attention})
-
-
-_DIFFUSERS_DEFAULTS = {"layers_per_block": 2, "attention_head_dim": 8, "norm_num_groups": 32, "norm_eps": 1e-5}
-_OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}

@@ -23,11 +23,22 @@ def exercises():
 @pytest.mark.parametrize("stub, solution", list(exercises()))
 def test_the_stub_fails_and_the_solution_passes(stub, solution, capsys):
     scope = {}
-    exec("from sora_course.kit.exercises import check\n" + stub, scope)
+    exec("import torch\nfrom sora_course.kit.exercises import check\n" + stub, scope)
     assert "not solved yet" in capsys.readouterr().out
     assert solution, "the cell after an exercise holds its folded solution"
     exec(solution + "\n" + re.search(r"^check\(.*$", stub, re.M)[0], scope)
     assert capsys.readouterr().out.startswith("[x] ")
+
+
+def test_the_channels_that_an_exercise_wants_are_the_networks():
+    from sora_course.kit.exercises import outcome
+    from sora_course.unet import UNet, UNetConfig
+
+    def count(widths, layers):
+        net = UNet(UNetConfig(block_out_channels=widths, attention=(False,) * len(widths), layers_per_block=layers))
+        return [block.conv1.in_channels for level in net.up_blocks for block in level.resnets]
+
+    assert outcome("channels_on_the_way_up", count) == (True, "solved")
 
 
 def test_a_wrong_answer_gets_a_hint_and_a_broken_one_its_error():

@@ -55,10 +55,10 @@ class Reader:
 
 
 class Frechet:
-    """Frechet distance between sets of pictures: of their means and covariances, in the leading principal components of real ones.
+    """Frechet distance of sets of pictures: of their means and covariances, in the leading principal components of real ones.
 
-    Like FID (Heusel et al. 2017, section 2) with principal components in place of Inception's features, which were learned on
-    photographs. Smaller sets have larger distances, so compare sets of one size.
+    Like FID (Heusel et al. 2017, section 2) with principal components in place of Inception's features, which were learned
+    on photographs. Smaller sets have larger distances, so compare sets of one size.
     """
 
     def __init__(self, pictures: torch.Tensor, components: int = 20):
@@ -70,10 +70,22 @@ class Frechet:
         """|mean_a - mean_b|^2 + trace(C_a + C_b - 2 (C_a C_b)^(1/2)) of two sets of pictures (n, c, h, w)."""
         a, b = (torch.from_numpy(self.pca.transform(x.float().flatten(1).numpy())).double() for x in (a, b))
         means, covariances = (a.mean(0), b.mean(0)), (a.T.cov(), b.T.cov())
-        roots = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp(min=0).sqrt()  # of a product of two covariances
-        return float((means[0] - means[1]).pow(2).sum() + covariances[0].trace() + covariances[1].trace() - 2 * roots.sum())
+        roots = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp(min=0).sqrt()
+        traces = covariances[0].trace() + covariances[1].trace() - 2 * roots.sum()
+        return float((means[0] - means[1]).pow(2).sum() + traces)
 
 
 def nearest(pictures: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """For each picture the Euclidean distance to the nearest of the known ones, and which that is: (n,), (n,)."""
     return torch.cdist(pictures.float().flatten(1), known.flatten(1)).min(1)
+
+
+def nearer_to_known(pictures: torch.Tensor, known: torch.Tensor, fresh: torch.Tensor) -> float:
+    """The share of pictures that lie nearer to a known than to a fresh one: about a half, unless they were copied.
+
+    Raises:
+        ValueError: there are not as many known ones as fresh ones, so that nearness would favour one side.
+    """
+    if len(known) != len(fresh):
+        raise ValueError(f"There are {len(known)} known pictures and {len(fresh)} fresh ones; compare as many with as many.")
+    return (nearest(pictures, known)[0] < nearest(pictures, fresh)[0]).float().mean().item()

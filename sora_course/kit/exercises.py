@@ -49,7 +49,7 @@ def same(name: str, by_hand, module, *, tolerance: float = 1e-5) -> None:
     """
     import torch
 
-    by_hand, module = (torch.as_tensor(x, dtype=torch.float64) for x in (by_hand, module))
+    by_hand, module = (torch.as_tensor(x).detach().double() for x in (by_hand, module))
     assert by_hand.shape == module.shape, f"{name}: by hand {tuple(by_hand.shape)}, in the module {tuple(module.shape)}"
     difference = float((by_hand - module).abs().max() / module.abs().max().clamp(min=1e-12))
     assert difference <= tolerance, f"{name}: by hand and in the module differ by {difference:.1e}"
@@ -103,7 +103,9 @@ def signal_left(answer):
 
     for betas, wanted in (([0.19], 0.9), ([0.19, 0.36], 0.72), ([0.5] * 4, 0.25)):
         got = float(_call(answer, torch.tensor(betas)))
-        assert abs(got - wanted) < 1e-4, f"after betas of {betas} a share of {wanted} is left, and your function says {got:.4f}"
+        assert abs(got - wanted) < 1e-4, (
+            f"after betas of {betas} a share of {wanted} is left, and your function says {got:.4f}"
+        )
 
 
 @_exercise
@@ -116,8 +118,12 @@ def gaussian_score(answer):
         got, density = _call(answer, x, mean, std), torch.distributions.Normal(mean, std)
         at = x.clone().requires_grad_()
         (wanted,) = torch.autograd.grad(density.log_prob(at).sum(), at)
-        assert got.shape == x.shape, f"the score is one arrow for each point, {tuple(x.shape)}, and yours is {tuple(got.shape)}"
-        assert torch.allclose(got, wanted, atol=1e-4), f"for mean {mean.tolist()} and std {std} it is {wanted.tolist()}, not {got.tolist()}"
+        assert got.shape == x.shape, (
+            f"the score is one arrow for each point, {tuple(x.shape)}, and yours is {tuple(got.shape)}"
+        )
+        assert torch.allclose(got, wanted, atol=1e-4), (
+            f"for mean {mean.tolist()} and std {std} it is {wanted.tolist()}, not {got.tolist()}"
+        )
 
 
 @_exercise
@@ -128,7 +134,9 @@ def step_back(answer):
     x, score = torch.tensor([[1.0, 0.0]]), torch.tensor([[-3.0, 2.0]])
     got = _call(answer, x, score, 4.0, 0.05)
     wanted = x + 0.5 * 4.0 * (x + score) * 0.05
-    assert torch.allclose(got, wanted), f"for x = {x.tolist()}, score = {score.tolist()}, beta = 4, dt = 0.05 it is {wanted.tolist()}, not {got.tolist()}"
+    assert torch.allclose(got, wanted), (
+        f"for x = {x.tolist()}, score = {score.tolist()}, beta = 4, dt = 0.05 it is {wanted.tolist()}, not {got.tolist()}"
+    )
 
 
 # 02_ddpm -------------------------------------------------------------------------------------------------------------
@@ -141,8 +149,12 @@ def signal_to_noise(answer):
         got = _call(answer, torch.tensor(betas))
         left = (1 - torch.tensor(betas)).cumprod(0)
         wanted = left / (1 - left)
-        assert got.shape == wanted.shape, f"one number for each of {len(betas)} steps is wanted, and yours has shape {tuple(got.shape)}"
-        assert torch.allclose(got, wanted), f"for betas of {betas} it is {wanted.tolist()}, and your function says {got.tolist()}"
+        assert got.shape == wanted.shape, (
+            f"one number for each of {len(betas)} steps is wanted, and yours has shape {tuple(got.shape)}"
+        )
+        assert torch.allclose(got, wanted), (
+            f"for betas of {betas} it is {wanted.tolist()}, and your function says {got.tolist()}"
+        )
 
 
 @_exercise
@@ -154,7 +166,9 @@ def x0_from_v(answer):
     for a in (0.25, 0.9):
         x_t, v = a**0.5 * x0 + (1 - a) ** 0.5 * noise, a**0.5 * noise - (1 - a) ** 0.5 * x0
         got = _call(answer, v, x_t, a)
-        assert torch.allclose(got, x0, atol=1e-5), f"at alpha_bar = {a} x0 was {x0.tolist()}, and your function says {got.tolist()}"
+        assert torch.allclose(got, x0, atol=1e-5), (
+            f"at alpha_bar = {a} x0 was {x0.tolist()}, and your function says {got.tolist()}"
+        )
 
 
 @_exercise
@@ -166,4 +180,48 @@ def invert_step(answer):
     at = lambda a: a**0.5 * x0 + (1 - a) ** 0.5 * eps  # noqa: E731
     for a, a_next in ((0.9, 0.4), (0.5, 0.1)):
         got = _call(answer, at(a), eps, a, a_next)
-        assert torch.allclose(got, at(a_next), atol=1e-5), f"from {a} to {a_next} it leads to {at(a_next).tolist()}, and yours to {got.tolist()}"
+        assert torch.allclose(got, at(a_next), atol=1e-5), (
+            f"from {a} to {a_next} it leads to {at(a_next).tolist()}, and yours to {got.tolist()}"
+        )
+
+
+# 03_unet -------------------------------------------------------------------------------------------------------------
+@_exercise
+def conv_parameters(answer):
+    """How many numbers a convolution learns."""
+    import torch.nn as nn
+
+    for arguments in ((3, 32, 3), (64, 64, 1), (1, 8, 5)):
+        wanted = sum(p.numel() for p in nn.Conv2d(*arguments).parameters())
+        got = _call(answer, *arguments)
+        assert got == wanted, f"Conv2d{arguments} has {wanted} parameters, and your function says {got}"
+
+
+@_exercise
+def clock_hands(answer):
+    """Sines and cosines of a time."""
+    import math
+
+    import torch
+
+    times = (0.0, 1.0, 500.0)
+    for size in (4, 8):
+        hands = [10000 ** (-i / (size // 2)) for i in range(size // 2)]
+        wanted = torch.tensor([[math.cos(t * w) for w in hands] + [math.sin(t * w) for w in hands] for t in times])
+        got = _call(answer, torch.tensor(times), size)
+        assert got.shape == wanted.shape, f"for 3 times and size {size} the shape is (3, {size}), not {tuple(got.shape)}"
+        said = f"for t = 1 and size {size} it is {wanted[1].tolist()}, not {got[1].tolist()}"
+        assert torch.allclose(got.float(), wanted, atol=1e-3), said
+
+
+@_exercise
+def channels_on_the_way_up(answer):
+    """How many channels each block on the way up takes in."""
+    cases = {
+        ((32, 64), 1): [128, 96, 96, 64],
+        ((8, 16, 24), 1): [48, 40, 40, 24, 24, 16],
+        ((8, 16), 2): [32, 32, 24, 24, 16, 16],
+    }
+    for (widths, layers), wanted in cases.items():
+        got = list(_call(answer, widths, layers))
+        assert got == wanted, f"for widths {widths} and {layers} blocks a level it is {wanted}, and your function says {got}"

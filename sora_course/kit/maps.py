@@ -33,7 +33,7 @@ def draw_map(here: str | None = None):
     if here is not None and here not in _BOXES:
         raise ValueError(f"{here!r} is not on the map; it has {', '.join(_BOXES)}.")
     figure, axis = plt.subplots(figsize=(13, 3.4), layout="constrained")
-    axis.set(xlim=(0, 16.1), ylim=(0, 4.3))
+    axis.set(xlim=(0, 16.1), ylim=(0, 4.5))
     axis.axis("off")
     for name, (x, y, text, chapters) in _BOXES.items():
         face = "#f7c8c4" if name == here else "#eef1f6" if chapters else "#ffffff"
@@ -46,7 +46,7 @@ def draw_map(here: str | None = None):
             axis.text(s="chapter " + chapters.replace("  ", ", "), ha="center", fontsize=9, color="#b03028", **label)
         if name == here:
             mark = {"ha": "center", "va": "bottom", "fontsize": 10, "color": "#b03028", "weight": "bold"}
-            axis.text(x + _WIDTH / 2, y + _HEIGHT + 0.1, "you are here", **mark)
+            axis.text(x + _WIDTH / 2, y + _HEIGHT + (0.34 if name == "flow" else 0.1), "you are here", **mark)
 
     def arrow(start, end, bend=0.0):
         style = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
@@ -60,4 +60,44 @@ def draw_map(here: str | None = None):
     arrow((x + 0.7, y + _HEIGHT + 0.06), (x + 0.7, y + 1.6 - 0.06))
     arrow((x + 1.5, y + 1.6 - 0.06), (x + 1.5, y + _HEIGHT + 0.06))
     axis.text(x + _WIDTH + 0.2, y + 2.1, "again and again:\n24 steps", fontsize=8.5, va="center", color="#44506b")
+    return figure
+
+
+def draw_u(down: list[tuple[int, ...]], middle: tuple[int, ...], up: list[tuple[int, ...]]):
+    """Draw a U-Net as its U, as a matplotlib figure.
+
+    Args:
+        down, up: the shape (c, h, w) at the end of each level on the way down, and at the start of each on the way up, both
+            with the finest level first.
+        middle: the shape at the bottom.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
+
+    figure, axis = plt.subplots(figsize=(9, 1.3 * len(down) + 1.6), layout="constrained")
+    axis.axis("off")
+    depth = len(down)
+
+    def box(x, y, shape, note=""):
+        axis.add_patch(Rectangle((x, y), 2.2, 0.7, fc="#eef1f6" if not note else "#f7c8c4", ec="#44506b", lw=1.3))
+        axis.text(x + 1.1, y + 0.35, "×".join(map(str, shape)) + note, ha="center", va="center", fontsize=10)
+
+    def arrow(start, end, **style):
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4, **style})
+
+    for level, (left, right) in enumerate(zip(down, up)):
+        y, inset = 1.3 * (depth - level), 0.6 * level
+        x0, x1 = inset, 10 - 2.2 - inset
+        box(x0, y, left)
+        box(x1, y, right)
+        arrow((x0 + 2.25, y + 0.35), (x1 - 0.05, y + 0.35), ls="--", color="#b03028")
+        axis.text(5, y + 0.42, "skips", ha="center", fontsize=9, color="#b03028")
+        end = (x0 + 1.7, y - 0.57) if level < depth - 1 else (3.9, 0.72)
+        start = (x1 + 0.5, y - 0.57) if level < depth - 1 else (6.1, 0.72)
+        arrow((x0 + 1.1, y - 0.03), end)
+        arrow(start, (x1 + 1.1, y - 0.03))
+        word = "half the size" if level < depth - 1 else "same size"
+        axis.text(x0 + 1.0, y - 0.33, word, ha="right", fontsize=8.5, color="#44506b")
+    box(3.9, 0, middle, " middle")
+    axis.set(xlim=(-0.6, 10.6), ylim=(-0.2, 1.3 * depth + 0.9))
     return figure

@@ -16,7 +16,9 @@ def scatter(axis, x: torch.Tensor, title: str = "", *, extent: float = 3.0, colo
     axis.set_title(title, fontsize=10)
 
 
-def arrows(axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#22518c", longest: float = 0.6, label: str = "") -> None:
+def arrows(
+    axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#22518c", longest: float = 0.6, label: str = ""
+) -> None:
     """Arrows at places (n, 2); the longest is `longest` units, and the square roots of their lengths tell them apart."""
     lengths = vectors.norm(dim=1, keepdim=True).clamp(min=1e-9)
     drawn = vectors / lengths * (lengths / lengths.max()).sqrt() * longest
@@ -28,7 +30,11 @@ def ink_picture(x: torch.Tensor, *, size: int = 96, extent: float = 3.0) -> torc
     """Particles (n, 2) as red ink on paper, as dark as they are dense: (3, size, size) in [-1, 1]."""
     column, row = ((x + extent) * size / (2 * extent)).long().unbind(1)
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    grid = torch.bincount((size - 1 - row[inside]) * size + column[inside], minlength=size * size).view(1, 1, size, size).float()
+    grid = (
+        torch.bincount((size - 1 - row[inside]) * size + column[inside], minlength=size * size)
+        .view(1, 1, size, size)
+        .float()
+    )
     blurred = F.avg_pool2d(F.avg_pool2d(grid, 5, 1, 2), 3, 1, 1)[0]
     darkness = 1 - torch.exp(-blurred * size**2 / len(x) / 4)  # ink over ink is hardly darker
     ink, paper = (torch.tensor(c).view(3, 1, 1) for c in (INK, PAPER))
@@ -41,7 +47,7 @@ def ink_film(states, *, size: int = 96) -> torch.Tensor:
 
 
 def tile(pictures: torch.Tensor, columns: int, *, gap: int = 1):
-    """Pictures (n, c, h, w) in [-1, 1] in rows, with white between them, as a numpy array for imshow: (rows, columns[, 3])."""
+    """Pictures (n, c, h, w) in [-1, 1] in rows, with white between them, for imshow: an array (height, width[, 3])."""
     pictures = ((pictures.float().clamp(-1, 1) + 1) / 2).cpu()
     pictures = F.pad(pictures, (gap, gap, gap, gap), value=1.0)
     missing = -len(pictures) % columns

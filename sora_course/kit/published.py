@@ -1,4 +1,4 @@
-"""Published weights: a folder with config.json and safetensors, as diffusers and transformers write them, or a ModelScope id."""
+"""Published weights: a folder of config.json and safetensors, as diffusers and transformers write it, or a ModelScope id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def folder_of(name: str | Path) -> Path:
     if path.is_dir():
         return path
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-        raise ValueError(f"There is no folder {str(name)!r}; name one that holds config.json and weights, or a model id, owner/name.")
+        raise ValueError(
+            f"There is no folder {str(name)!r}; name one that holds config.json and weights, or a model id, owner/name."
+        )
     try:
         from modelscope import snapshot_download
 
@@ -44,10 +46,41 @@ def read(name: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     folder = folder_of(name)
     weights = next((folder / file for file in WEIGHTS if (folder / file).is_file()), None)
     if weights is None:
-        raise ValueError(f"{folder} holds none of {', '.join(WEIGHTS)}; pickled weights (.bin, .pth) are not read, so convert them first.")
+        raise ValueError(
+            f"{folder} holds none of {', '.join(WEIGHTS)}; pickled weights (.bin, .pth) are not read, so convert them first."
+        )
     try:
         return json.loads((folder / "config.json").read_text()), load_file(weights)
     except FileNotFoundError as error:
         raise ValueError(f"{folder} has no config.json, which tells the model's sizes; fetch it again.") from error
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"The model in {folder} is damaged ({error}); fetch it again.") from error
+
+
+# diffusers' UNet2DModel ----------------------------------------------------------------------------------------------
+OLD_ATTENTION_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+_UNET_DEFAULTS = {
+    "in_channels": 3, "out_channels": 3, "layers_per_block": 2, "attention_head_dim": 8, "norm_num_groups": 32,
+    "norm_eps": 1e-5, "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0, "num_class_embeds": None,
+}  # fmt: skip
+_UNET_FIXED = {
+    "act_fn": "silu", "time_embedding_type": "positional", "center_input_sample": False, "mid_block_scale_factor": 1,
+    "resnet_time_scale_shift": "default", "class_embed_type": None, "add_attention": True, "attn_norm_num_groups": None,
+}  # fmt: skip
+_UNET_BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
+
+
+def unet_sizes(config: dict) -> dict:
+    """The arguments of `UNetConfig` in the config.json of a UNet2DModel.
+
+    Raises:
+        ValueError: it asks for something that the DDPM paper's network does not have.
+    """
+    attention = tuple(_UNET_BLOCKS.get(kind) for kind in config.get("down_block_types", ()))
+    upwards = tuple(_UNET_BLOCKS.get(kind) for kind in reversed(config.get("up_block_types", ())))
+    unusual = [f"{key} = {config[key]!r}" for key, value in _UNET_FIXED.items() if config.get(key, value) != value]
+    if None in attention or attention != upwards or unusual:
+        what = ", ".join(unusual) or "other blocks"
+        raise ValueError(f"Only U-Nets of the DDPM paper's form can be loaded; this one has {what}.")
+    sizes = {key: config.get(key, value) for key, value in _UNET_DEFAULTS.items()}
+    return sizes | {"block_out_channels": tuple(config["block_out_channels"]), "attention": attention}

@@ -1,0 +1,93 @@
+"""Chapter 01: red ink against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from sora_course import ink
+
+
+def last(states):
+    *_, x = states
+    return x
+
+
+def test_particles_and_grid_follow_the_same_law(generator):
+    """Brownian motion from a point has variance 2 D t in each direction; the heat equation spreads a grid alike."""
+    x = last(ink.wander(torch.zeros(40_000, 2), steps=20, diffusivity=0.1, generator=generator))
+    assert x.var(0) == pytest.approx(0.2, rel=0.03)
+    grid = ink.spread(ink.concentration(torch.zeros(1, 2)), steps=100, diffusivity=0.1)
+    centres = (torch.arange(60) + 0.5) / 10 - 3
+    assert grid.sum().item() == pytest.approx(1, abs=1e-5)
+    mean = (grid.sum(0) * centres).sum()
+    assert (grid.sum(0) * (centres - mean) ** 2).sum().item() == pytest.approx(0.2, rel=0.01)
+
+
+def test_small_steps_make_one_jump(generator):
+    times = torch.linspace(0, 1, 50)
+    x = last(ink.small_steps(torch.full((50_000, 1), 2.0), times, generator=generator))
+    jump = ink.noised(torch.full((50_000, 1), 2.0), 1.0, torch.randn(50_000, 1, generator=generator))
+    assert x.mean().item() == pytest.approx(jump.mean().item(), abs=0.02) and x.std().item() == pytest.approx(1, abs=0.02)
+    half = ink.small_steps(torch.ones(20_000, 1), torch.tensor([0.0, 0.1, 0.2]), generator=generator)
+    x = last(half)
+    assert x.mean().item() == pytest.approx(ink.signal(torch.tensor(0.2)).item(), abs=0.02)
+    assert x.std().item() == pytest.approx(ink.noise_level(torch.tensor(0.2)).item(), rel=0.02)
+
+
+def test_the_exact_score_is_the_gradient_of_the_log_density(generator):
+    data, x = torch.randn(7, 2, generator=generator), torch.randn(5, 2, generator=generator, requires_grad=True)
+    t = torch.tensor(0.3)
+    parts = torch.distributions.Normal(ink.signal(t) * data, ink.noise_level(t)).log_prob(x[:, None]).sum(-1)
+    (gradient,) = torch.autograd.grad((parts.logsumexp(1) - math.log(7)).sum(), x)
+    assert torch.allclose(ink.exact_score(x.detach(), 0.3, data), gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("chance", [True, False])
+def test_running_back_with_the_exact_score_finds_the_data(chance, generator):
+    """For data N(m, s^2) the score is known; both ways back must arrive there."""
+    m, s = torch.tensor([1.0, -0.5]), 0.4
+
+    def score(x, t):
+        t = torch.tensor(t)
+        return (ink.signal(t) * m - x) / ((ink.signal(t) * s) ** 2 + ink.noise_level(t) ** 2)
+
+    start = torch.randn(20_000, 2, generator=generator)
+    x = last(ink.gather(score, start, steps=300, generator=generator if chance else None))
+    assert x.mean(0).tolist() == pytest.approx(m.tolist(), abs=0.03) and x.std(0).tolist() == pytest.approx([s, s], rel=0.06)
+
+
+def test_denoising_learns_the_score(generator):
+    data = torch.randn(4000, 2, generator=generator) * 0.5 + 1
+    net = ink.fit(data, steps=300)
+    x, t = ink.noised(data[:500], 0.4, torch.randn(500, 2, generator=generator)), torch.tensor(0.4)
+    exact = (ink.signal(t) - x) / ((ink.signal(t) * 0.5) ** 2 + ink.noise_level(t) ** 2)
+    error = (ink.score_of(net)(x, 0.4) - exact).pow(2).mean() / exact.pow(2).mean()
+    assert error < 0.01
+    again = ink.fit(data, steps=300)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters()))
+
+
+def test_energy_distance(generator):
+    x, y = torch.randn(2, 1500, 2, generator=generator)
+    assert ink.energy_distance(x, x) == pytest.approx(0, abs=1e-6)
+    assert 0 < ink.energy_distance(x, y) < 0.01 < 0.5 < ink.energy_distance(x, y + 1)
+
+
+def test_the_ink_that_ships():
+    for shape in ink.SHAPES:
+        learn, fresh = ink.load_ink(shape)
+        assert learn.shape == (12_000, 2) and fresh.shape == (4000, 2) and learn.abs().max() < 2
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda: ink.load_ink("cube"), "not a shape of ink; there are drop, swirl, character, ring"),
+        (lambda: ink.spread(torch.ones(60, 60), steps=2, diffusivity=0.4), "too few for this grid; take at least"),
+        (lambda: next(ink.gather(None, torch.zeros(1, 2), steps=0)), "at least 1 step"),
+    ],
+)
+def test_refusals(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()

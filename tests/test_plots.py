@@ -1,0 +1,50 @@
+"""What notebooks draw with."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from sora_course.kit import maps, plots, widgets
+
+
+def test_tiles_lie_in_rows():
+    pictures = torch.stack([torch.full((1, 2, 2), v) for v in (-1.0, 0.0, 1.0)])
+    tiled = plots.tile(pictures, 2)
+    assert tiled.shape == (8, 8)  # two rows of two, each picture with a frame of one pixel
+    assert (
+        (tiled[1:3, 1:3] == 0).all()
+        and (tiled[1:3, 5:7] == 0.5).all()
+        and (tiled[5:7, 1:3] == 1).all()
+        and (tiled[4:, 4:] == 1).all()
+    )
+    assert plots.tile(torch.zeros(4, 3, 2, 2), 4).shape == (4, 16, 3)
+
+
+def test_ink_is_red_where_the_particles_are():
+    picture = plots.ink_picture(torch.full((100, 2), 1.5), size=60)  # x and y point right and up
+    darkest = np.unravel_index(picture.sum(0).argmin().item(), (60, 60))
+    assert darkest[0] in range(12, 18) and darkest[1] in range(42, 48)
+    assert torch.allclose(picture[:, 50, 5], torch.tensor(plots.PAPER)) and plots.ink_film(
+        [torch.zeros(5, 2)] * 3
+    ).shape == (3, 3, 96, 96)
+    assert torch.allclose(plots.ink_picture(torch.full((5, 2), 9.0))[:, 0, 0], torch.tensor(plots.PAPER))  # out of sight
+
+
+def test_controls_redraw_when_they_change():
+    drawn = []
+
+    def draw(steps, shape):
+        drawn.append((steps, shape))
+        plt.figure()
+
+    box = widgets.explore(draw, steps=(1, 10, 1, 4), shape=["ring", "drop"])
+    slider, menu = box.children[0].children
+    slider.value, menu.value = 7, "drop"
+    assert drawn == [(4, "ring"), (7, "ring"), (7, "drop")] and not plt.get_fignums()
+
+
+def test_the_u_shows_every_shape():
+    figure = maps.draw_u(down=[(32, 16, 16), (64, 8, 8)], middle=(64, 8, 8), up=[(32, 16, 16), (64, 8, 8)])
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert texts.count("32×16×16") == 2 and texts.count("64×8×8") == 2 and "64×8×8 middle" in texts
+    plt.close(figure)
