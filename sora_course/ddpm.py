@@ -39,6 +39,24 @@ def zero_terminal_snr(betas: torch.Tensor) -> torch.Tensor:
     return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
 
 
+def _cast(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A float64 coefficient in the precision (at least float32) and on the device of what it multiplies."""
+    return value.to(torch.float64 if like.dtype == torch.float64 else torch.float32).to(like.device)
+
+
+def _mix(a: torch.Tensor, x: torch.Tensor, b: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """a x + b y; the coefficients come in float64, since differences such as 1 - alpha_bar lose digits in float32."""
+    _require_same_shape(x, y)
+    return _cast(a, x) * x + _cast(b, y) * y
+
+
+def _require_same_shape(x: torch.Tensor, y: torch.Tensor) -> None:
+    if x.shape != y.shape:
+        raise ValueError(
+            f"Samples, noise and the model's answers have one shape; these are {tuple(x.shape)} and {tuple(y.shape)}."
+        )
+
+
 class DDPM:
     """The process that a schedule defines, and the arithmetic of training and sampling with it.
 
@@ -69,58 +87,67 @@ class DDPM:
     def num_steps(self) -> int:
         return len(self.betas)
 
-    def alpha_bar(self, t: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """alpha_bar_t, ready to multiply like (b, ...); t (b,) or a number; t = -1 is before the first step, where it is 1.
+    def alpha_bar(self, t: torch.Tensor | int, like: torch.Tensor) -> torch.Tensor:
+        """alpha_bar_t in float64, in a shape that multiplies like (b, ...); t (b,) or a number.
+
+        t = -1 is before the first step, where alpha_bar is 1.
 
         Raises:
             ValueError: t is not a whole number from -1 to T - 1, or there are neither one nor b of them.
         """
-        t = torch.as_tensor(t)
-        if t.is_floating_point() or t.is_complex():
-            raise ValueError(f"DDPM times are whole numbers from 0 to {self.num_steps - 1}, and t is {t.dtype}.")
+        t, last = torch.as_tensor(t).cpu(), self.num_steps - 1
+        if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
+            raise ValueError(f"DDPM times are whole numbers from 0 to {last}, and t is {t.dtype}.")
+        t = t.long()
         if t.ndim and t.shape != like.shape[:1]:
             raise ValueError(
-                f"There are {len(like)} samples, and t has shape {tuple(t.shape)}; give one time, or one for each."
+                f"There are {len(like)} samples and t has shape {tuple(t.shape)}; give one time, or one for each."
             )
-        if t.numel() and not (-1 <= t.min() and t.max() < self.num_steps):
-            raise ValueError(
-                f"t reaches from {t.min()} to {t.max()}, and this schedule has steps 0 to {self.num_steps - 1}."
-            )
-        values = torch.cat([self.alphas_cumprod, torch.ones(1, dtype=torch.float64)])  # the last is reached by t = -1
-        value = values.to(like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)[t.to(like.device)]
+        if t.numel() and not (-1 <= t.min() and t.max() <= last):
+            raise ValueError(f"t reaches from {t.min()} to {t.max()}, and this schedule has steps 0 to {last}.")
+        value = torch.cat([self.alphas_cumprod, torch.ones(1, dtype=torch.float64)])[t]  # the last is reached by t = -1
         return value.view(-1, *[1] * (like.ndim - 1)) if t.ndim else value
 
     # Forward ---------------------------------------------------------------------------------------------------------
     def q_sample(self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """x_t in one jump (eq. 4)."""
         a = self.alpha_bar(t, x0)
-        return a.sqrt() * x0 + (1 - a).sqrt() * noise
+        return _mix(a.sqrt(), x0, (1 - a).sqrt(), noise)
 
     def posterior(self, x0: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean (b, ...) and variance of q(x_{t-1} | x_t, x_0) (eq. 6, 7)."""
-        a, a_before = self.alpha_bar(t, x_t), self.alpha_bar(torch.as_tensor(t) - 1, x_t)
+        a, a_before = self.alpha_bar(t, x_t), self.alpha_bar(torch.as_tensor(t).long() - 1, x_t)
         alpha = a / a_before
         beta = 1 - alpha
-        mean = (a_before.sqrt() * beta * x0 + alpha.sqrt() * (1 - a_before) * x_t) / (1 - a)
-        return mean, (1 - a_before) / (1 - a) * beta
+        mean = _mix(a_before.sqrt() * beta / (1 - a), x0, alpha.sqrt() * (1 - a_before) / (1 - a), x_t)
+        return mean, _cast((1 - a_before) / (1 - a) * beta, x_t)
 
     # Training --------------------------------------------------------------------------------------------------------
     def target_of(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """What the model should answer at x_t."""
         a = self.alpha_bar(t, x0)
-        return {"eps": noise, "x0": x0, "v": a.sqrt() * noise - (1 - a).sqrt() * x0}[self.target]
+        if self.target == "v":
+            return _mix(a.sqrt(), noise, -(1 - a).sqrt(), x0)
+        return noise if self.target == "eps" else x0
 
     def loss(self, model: Model, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The simple loss (eq. 14): mean squared error of the model's answer."""
-        return (model(self.q_sample(x0, t, noise), t) - self.target_of(x0, noise, t)).pow(2).mean()
+        output, target = model(self.q_sample(x0, t, noise), t), self.target_of(x0, noise, t)
+        _require_same_shape(output, target)
+        return (output - target).pow(2).mean()
 
     def bound_weight(self, t: torch.Tensor) -> torch.Tensor:
         """By what the variational bound multiplies the squared error of the noise at steps t >= 1 (eq. 12): (b,).
 
         The simple loss puts 1 in its place. The variance is the posterior's.
+
+        Raises:
+            ValueError: t is not a row of steps, or one of them is 0, which has a term of its own in the bound.
         """
         t = torch.as_tensor(t)
-        like = torch.empty(len(t), dtype=torch.float64)
+        if t.ndim != 1 or not (t >= 1).all():
+            raise ValueError(f"The weight is defined for a row of steps from 1 on, and t is {t.tolist()}.")
+        like = torch.empty(len(t))
         a, a_before = self.alpha_bar(t, like), self.alpha_bar(t - 1, like)
         alpha = a / a_before
         variance = (1 - a_before) / (1 - a) * (1 - alpha)
@@ -131,15 +158,17 @@ class DDPM:
         """The clean sample that a model's output stands for (eq. 15 for eps)."""
         a = self.alpha_bar(t, x_t)
         if self.target == "eps":
-            return (x_t - (1 - a).sqrt() * output) / a.sqrt()
-        return output if self.target == "x0" else a.sqrt() * x_t - (1 - a).sqrt() * output
+            return _mix(1 / a.sqrt(), x_t, -((1 - a) / a).sqrt(), output)
+        _require_same_shape(output, x_t)
+        return output if self.target == "x0" else _mix(a.sqrt(), x_t, -(1 - a).sqrt(), output)
 
     def predict_eps(self, output: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The noise that a model's output stands for."""
         a = self.alpha_bar(t, x_t)
         if self.target == "x0":
-            return (x_t - a.sqrt() * output) / (1 - a).sqrt()
-        return output if self.target == "eps" else (1 - a).sqrt() * x_t + a.sqrt() * output
+            return _mix(1 / (1 - a).sqrt(), x_t, -(a / (1 - a)).sqrt(), output)
+        _require_same_shape(output, x_t)
+        return output if self.target == "eps" else _mix((1 - a).sqrt(), x_t, a.sqrt(), output)
 
     def p_step(self, output: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """x_{t-1} by ancestral sampling (algorithm 2), with the posterior's variance; noise is not used at t = 0."""
@@ -161,17 +190,19 @@ class DDPM:
             eta: 0 for no new noise, DDIM; 1 for as much as DDPM adds.
 
         Raises:
-            ValueError: t_next is not before t, or eta is not 0 and there is no noise.
+            ValueError: t_next is not before t, eta is not from 0 to 1, or there is no noise though eta is not 0.
         """
         if not t_next < t:
             raise ValueError(f"A step goes from a time to an earlier one, and these are {t} and {t_next}.")
-        if eta and noise is None:
-            raise ValueError(f"With eta = {eta} a step adds noise; pass it, or take eta = 0.")
+        if not 0 <= eta <= 1 or (eta and noise is None):
+            raise ValueError(
+                f"eta says how much noise a step adds, from 0 (then none is needed) to 1; it is {eta}, noise is {noise}."
+            )
         x0, eps = self.predict_x0(output, x_t, t), self.predict_eps(output, x_t, t)
         a, a_next = self.alpha_bar(t, x_t), self.alpha_bar(t_next, x_t)
-        sigma = eta * ((1 - a_next) / (1 - a) * (1 - a / a_next)).sqrt()
-        x = a_next.sqrt() * x0 + (1 - a_next - sigma**2).clamp(min=0).sqrt() * eps
-        return x + sigma * noise if eta else x
+        variance = eta**2 * (1 - a_next) / (1 - a) * (1 - a / a_next)
+        x = _mix(a_next.sqrt(), x0, (1 - a_next - variance).clamp(min=0).sqrt(), eps)
+        return x + _cast(variance.sqrt(), x) * noise if eta else x
 
     def timesteps(self, steps: int) -> list[int]:
         """Which steps to take when only so many are taken: evenly spread, T - 1 first ("trailing", Lin et al. 2023).

@@ -20,6 +20,7 @@ from .kit import checkpoints
 
 SHAPES = ("drop", "swirl", "character", "ring")
 BETA_MIN, BETA_MAX = 0.1, 20.0  # Song et al. 2021, appendix C
+_EXACT = "donot_use_mm_for_euclid_dist"  # distances by subtraction: by products they lose digits where points are near
 Score = Callable[[torch.Tensor, float], torch.Tensor]
 
 
@@ -47,8 +48,13 @@ def concentration(x: torch.Tensor, *, cells: int = 60, extent: float = 3.0) -> t
     """Share of all particles (n, 2) in each cell of a grid over [-extent, extent]^2: (cells, cells), lowest row first.
 
     Particles beyond the edge are counted in the cell nearest to them.
+
+    Raises:
+        ValueError: a coordinate is not a finite number.
     """
-    column, row = ((x + extent) * cells / (2 * extent)).long().clamp(0, cells - 1).unbind(1)
+    if not x.isfinite().all():
+        raise ValueError("Some particles have no place (nan or infinite); look at the step that moved them.")
+    column, row = ((x + extent) * cells / (2 * extent)).floor().clamp(0, cells - 1).long().unbind(1)
     return torch.bincount(row * cells + column, minlength=cells**2).view(cells, cells) / len(x)
 
 
@@ -56,8 +62,14 @@ def spread(grid: torch.Tensor, *, steps: int, diffusivity: float, extent: float 
     """Solve the heat equation dc/dt = diffusivity (c_xx + c_yy) for unit time on a grid (cells, cells) with closed edges.
 
     Raises:
-        ValueError: the explicit scheme would be unstable, which needs at least 4 diffusivity / cell^2 steps.
+        ValueError: the grid is not square, or there are too few steps: the explicit scheme needs 4 diffusivity / cell^2.
     """
+    if grid.ndim != 2 or grid.shape[0] != grid.shape[1]:
+        raise ValueError(f"The grid has as many rows as columns, and this one is {tuple(grid.shape)}.")
+    if steps < 1 or diffusivity < 0:
+        raise ValueError(
+            f"Spreading takes at least 1 step and a diffusivity of 0 or more; these are {steps} and {diffusivity}."
+        )
     rate = diffusivity / steps / (2 * extent / len(grid)) ** 2
     if rate > 0.25:
         raise ValueError(f"{steps} steps are too few for this grid; take at least {int(4 * rate * steps) + 1}.")
@@ -81,18 +93,33 @@ def signal(t: torch.Tensor) -> torch.Tensor:
 
 def noise_level(t: torch.Tensor) -> torch.Tensor:
     """sqrt(1 - signal^2), so that the variance of standardised data stays 1."""
-    return (1 - signal(t) ** 2).sqrt()
+    return (-torch.expm1(-(BETA_MIN * t + (BETA_MAX - BETA_MIN) * t**2 / 2))).sqrt()
 
 
 def noised(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """x_t in one jump. t is a number or (n,)."""
-    t = torch.as_tensor(t, dtype=x0.dtype)
+    """x_t in one jump. t is a number or (n,).
+
+    Raises:
+        ValueError: the noise has another shape than x0, or t is neither a number nor one for each particle.
+    """
+    t = torch.as_tensor(t, dtype=torch.float64 if x0.dtype == torch.float64 else torch.float32)
+    if noise.shape != x0.shape or t.shape not in ((), x0.shape[:1]):
+        shapes = ", ".join(str(tuple(x.shape)) for x in (x0, noise, t))
+        raise ValueError(
+            f"Noise has the shape of the particles, and t is a number or one for each; x0, noise and t are {shapes}."
+        )
     t = t.view(-1, *[1] * (x0.ndim - 1)) if t.ndim else t
     return signal(t) * x0 + noise_level(t) * noise
 
 
 def small_steps(x: torch.Tensor, times: torch.Tensor, *, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """x at each of the times after the first, each found from the one before; times grow. Yields (n, 2)."""
+    """x at each of the times after the first, each found from the one before. Yields (n, 2).
+
+    Raises:
+        ValueError: the times do not grow.
+    """
+    if not (times[1:] > times[:-1]).all():
+        raise ValueError("Noise only ever comes in, so the times must grow from each to the next.")
     for t, t_next in zip(times[:-1], times[1:]):
         kept = signal(t_next) / signal(t)
         x = kept * x + (1 - kept**2).sqrt() * torch.randn(x.shape, generator=generator)
@@ -105,10 +132,15 @@ def exact_score(x: torch.Tensor, t: float, data: torch.Tensor) -> torch.Tensor:
 
     The noised data are m Gaussians around signal(t) data; the score points to the mean of their centres, each weighted
     with the probability that x came from it.
+
+    Raises:
+        ValueError: t is not over 0, where the density has a gradient, and up to 1.
     """
+    if not 0 < t <= 1:
+        raise ValueError(f"The score exists at times over 0 and up to 1, and t is {float(t)}.")
     t = torch.as_tensor(t, dtype=x.dtype)
     centres, variance = signal(t) * data, noise_level(t) ** 2
-    weights = torch.softmax(-(torch.cdist(x, centres) ** 2) / (2 * variance), dim=1)  # (n, m)
+    weights = torch.softmax(-(torch.cdist(x, centres, compute_mode=_EXACT) ** 2) / (2 * variance), dim=1)  # (n, m)
     return (weights @ centres - x) / variance
 
 
@@ -121,10 +153,12 @@ def gather(
     eq. 6); without one it is the ordinary equation dx = -1/2 beta (x + score) dt that has the same densities (eq. 13).
 
     Raises:
-        ValueError: fewer than one step.
+        ValueError: fewer than one step, or an end that is not between 0 and 1.
     """
     if steps < 1:
         raise ValueError(f"Running back takes at least 1 step, and {steps} were asked for.")
+    if not 0 < end < 1:
+        raise ValueError(f"Running back goes from t = 1 to a time over 0, where the score exists; the end is {end}.")
     times = torch.linspace(1, end, steps + 1)
     for t, t_next in zip(times[:-1], times[1:]):
         dt, b = t - t_next, beta(t)
@@ -182,8 +216,9 @@ def fit(
 ) -> InkMLP:
     """Learn the noise of particles (n, 2) at all times; the learning rate falls to zero along a cosine."""
     generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    net = InkMLP()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = InkMLP()
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in progress(range(steps)):
@@ -199,9 +234,14 @@ def fit(
 
 # Measuring -----------------------------------------------------------------------------------------------------------
 def energy_distance(x: torch.Tensor, y: torch.Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of two samples (n, 2) and (m, 2): 0 for the same distribution and more for others.
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of two samples (n, 2), (m, 2): 0 for one and the same distribution, else more.
 
-    Szekely & Rizzo 2013; the statistic that counts a point's distance to itself, so it is never negative, and two
-    samples of the same distribution give a small positive number, the floor.
+    Szekely & Rizzo 2013; the statistic that counts a point's distance to itself, so it is not negative, and two samples
+    of the same distribution give a small positive number, the floor.
+
+    Raises:
+        ValueError: a sample is empty.
     """
-    return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean())
+    if not len(x) or not len(y):
+        raise ValueError("The energy distance compares two samples, and one of these is empty.")
+    return max(0.0, float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()))

@@ -150,7 +150,7 @@ class TextToVideo(nn.Module):
         num_frames: int = 17,
         size: tuple[int, int] = (64, 64),
         solver: str = "euler",
-        shift: float = 8.0,
+        shift: float = 5.0,
         video: torch.Tensor | None = None,
         known_frames=None,
         progress=None,

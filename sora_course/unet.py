@@ -164,6 +164,8 @@ class UNet(nn.Module):
             raise ValueError(
                 f"{len(widths)} levels have widths and {len(config.attention)} say whether they attend; give both for each."
             )
+        if count < 1 or config.norm_num_groups < 1 or config.downsample_padding not in (0, 1):
+            raise ValueError("A level has 1 block or more, a norm 1 group or more, and downsampling a padding of 0 or 1.")
         unfit = [w for w in widths if w % config.norm_num_groups or w % (config.attention_head_dim or 1)]
         if unfit:
             raise ValueError(
@@ -243,7 +245,7 @@ class UNet(nn.Module):
                 raise ValueError(
                     f"There are {len(x)} pictures and {name} of shape {tuple(row.shape)}; give one for each picture."
                 )
-        if labels is not None and not (0 <= labels.min() and labels.max() <= self.num_classes):
+        if labels is not None and len(labels) and not (0 <= labels.min() and labels.max() <= self.num_classes):
             raise ValueError(
                 f"Labels go from 0 to {self.num_classes} (no label); these go from {labels.min()} to {labels.max()}."
             )

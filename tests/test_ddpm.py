@@ -58,6 +58,24 @@ def test_every_step_equals_diffusers(schedule, target, generator):
             assert close(ours.ddim_step(output, x_t, t, max(t - 20, -1), fresh, eta), theirs), (t, eta)
 
 
+@pytest.mark.parametrize("target", ddpm.TARGETS)
+def test_float32_loses_no_digits(target, generator):
+    process = DDPM(SCHEDULES["squaredcos_cap_v2"], target)
+    double = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
+    for t in [*range(0, 1000, 37), 999]:
+        at = torch.full((2,), t)
+        x0, x_t, output, noise = double
+        wanted = [
+            *process.posterior(x0, x_t, at),
+            process.predict_eps(output, x_t, at),
+            process.p_step(output, x_t, at, noise),
+        ]
+        x0, x_t, output, noise = double.float()
+        got = [*process.posterior(x0, x_t, at), process.predict_eps(output, x_t, at), process.p_step(output, x_t, at, noise)]
+        for a, b in zip(got, wanted):
+            assert a.dtype == torch.float32 and (a - b).abs().max() <= 1e-5 * max(b.abs().max(), 1), t
+
+
 def test_timesteps_are_diffusers_trailing_ones():
     for steps in (1, 5, 20, 50, 250, 1000):
         theirs = reference(DDIMScheduler, "linear", "eps")
@@ -147,7 +165,12 @@ X = torch.zeros(2, 3)
         (lambda: PROCESS.q_sample(X, torch.tensor([0.5, 0.1]), X), "whole numbers from 0 to 999"),
         (lambda: PROCESS.q_sample(X, torch.tensor([1, 2, 3]), X), "give one time, or one for each"),
         (lambda: PROCESS.ddim_step(X, X, 10, 10), "to an earlier one"),
-        (lambda: PROCESS.ddim_step(X, X, 10, 5, eta=1.0), "pass it, or take eta = 0"),
+        (lambda: PROCESS.ddim_step(X, X, 10, 5, eta=1.0), "noise is None"),
+        (lambda: PROCESS.ddim_step(X, X, 10, 5, X, eta=2.0), "from 0"),
+        (lambda: PROCESS.q_sample(X, torch.tensor([1, 2]), X[:1]), "have one shape"),
+        (lambda: PROCESS.loss(lambda x, t: x[:, 0], X, torch.tensor([1, 2]), X), "have one shape"),
+        (lambda: PROCESS.p_step(X[:1], X, torch.tensor([1, 2]), X), "have one shape"),
+        (lambda: PROCESS.bound_weight(torch.tensor([0, 1])), "from 1 on"),
         (lambda: PROCESS.timesteps(0), "take 1 to that many"),
         (lambda: PROCESS.timesteps(1001), "take 1 to that many"),
     ],

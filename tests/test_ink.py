@@ -86,6 +86,15 @@ def test_the_ink_that_ships():
         (lambda: ink.load_ink("cube"), "not a shape of ink; there are drop, swirl, character, ring"),
         (lambda: ink.spread(torch.ones(60, 60), steps=2, diffusivity=0.4), "too few for this grid; take at least"),
         (lambda: next(ink.gather(None, torch.zeros(1, 2), steps=0)), "at least 1 step"),
+        (lambda: next(ink.gather(None, torch.zeros(1, 2), steps=5, end=0.0)), "a time over 0"),
+        (lambda: ink.spread(torch.ones(60, 50), steps=200, diffusivity=0.4), "as many rows as columns"),
+        (lambda: ink.spread(torch.ones(60, 60), steps=0, diffusivity=0.4), "at least 1 step"),
+        (lambda: ink.concentration(torch.tensor([[0.0, float("nan")]])), "have no place"),
+        (lambda: ink.noised(torch.zeros(3, 2), 0.5, torch.zeros(1, 2)), "Noise has the shape of the particles"),
+        (lambda: ink.noised(torch.zeros(3, 2), torch.rand(2), torch.zeros(3, 2)), "one for each"),
+        (lambda: next(ink.small_steps(torch.zeros(1, 2), torch.tensor([0.5, 0.1]), generator=None)), "must grow"),
+        (lambda: ink.exact_score(torch.zeros(1, 2), 0.0, torch.zeros(1, 2)), "over 0 and up to 1"),
+        (lambda: ink.energy_distance(torch.zeros(3, 2), torch.zeros(0, 2)), "is empty"),
     ],
 )
 def test_refusals(call, said):

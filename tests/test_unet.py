@@ -107,6 +107,7 @@ X, T = torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long)
         (lambda: small(attention=(True,)), "2 levels have widths and 1 say whether they attend"),
         (lambda: small(block_out_channels=(8, 12)), "12 channels"),
         (lambda: UNet.from_pretrained("no/such/folder"), "There is no folder"),
+        (lambda: UNet.from_pretrained(__file__), "is a file; name the folder"),
     ],
 )
 def test_refusals(call, said):
@@ -124,6 +125,11 @@ def test_refusals(call, said):
         (lambda folder: edit(folder, down_block_types=["DownBlock2D", "SkipDownBlock2D"]), "other blocks"),
         (lambda folder: edit(folder, time_embedding_type="fourier"), "time_embedding_type = 'fourier'"),
         (lambda folder: edit(folder, layers_per_block=2), "does not fit its config"),
+        (lambda folder: edit(folder, layers_per_block=0), "1 block or more"),
+        (lambda folder: edit(folder, norm_eps="small"), "a number is expected"),
+        (lambda folder: edit(folder, block_out_channels=None), "does not say block_out_channels"),
+        (lambda folder: edit(folder, up_block_types=["AttnDownBlock2D", "UpBlock2D"]), "other blocks"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "damaged or quantised"),
     ],
 )
 def test_damaged_and_foreign_folders(published, tmp_path, change, said):

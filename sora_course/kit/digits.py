@@ -14,16 +14,9 @@ HELD_OUT = 500
 
 
 @lru_cache(maxsize=2)
-def load_digits(size: int = 8) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures (n, 1, size, size) in [-1, 1] and labels (n,) to learn from, and 500 held-out ones of both.
-
-    Raises:
-        ValueError: size is not 8, or a larger multiple of it, to which the pictures are enlarged smoothly.
-    """
+def _load(size: int) -> tuple[torch.Tensor, ...]:
     from sklearn.datasets import load_digits as load
 
-    if size < 8 or size % 8:
-        raise ValueError(f"Digits come as 8x8 and can be enlarged to multiples of it, and {size} is not one.")
     data = load()
     pictures = torch.from_numpy(data.images).float()[:, None] / 8 - 1
     if size > 8:
@@ -31,6 +24,17 @@ def load_digits(size: int = 8) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))
     pictures, labels = pictures[order], torch.from_numpy(data.target)[order].long()
     return pictures[HELD_OUT:], labels[HELD_OUT:], pictures[:HELD_OUT], labels[:HELD_OUT]
+
+
+def load_digits(size: int = 8) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures (n, 1, size, size) in [-1, 1] and labels (n,) to learn from, and 500 held-out ones of both.
+
+    Raises:
+        ValueError: size is not 8, or a larger multiple of it, to which the pictures are enlarged smoothly.
+    """
+    if size < 8 or size % 8:
+        raise ValueError(f"Digits come as 8x8 and can be enlarged to multiples of it, and {size} is not one.")
+    return tuple(tensor.clone() for tensor in _load(size))
 
 
 class Reader:
@@ -81,11 +85,8 @@ def nearest(pictures: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def nearer_to_known(pictures: torch.Tensor, known: torch.Tensor, fresh: torch.Tensor) -> float:
-    """The share of pictures that lie nearer to a known than to a fresh one: about a half, unless they were copied.
+    """The share of pictures whose nearest neighbour is a known one and not a fresh one.
 
-    Raises:
-        ValueError: there are not as many known ones as fresh ones, so that nearness would favour one side.
+    Without copying it is about len(known) / (len(known) + len(fresh)); copies of known pictures score 1.
     """
-    if len(known) != len(fresh):
-        raise ValueError(f"There are {len(known)} known pictures and {len(fresh)} fresh ones; compare as many with as many.")
     return (nearest(pictures, known)[0] < nearest(pictures, fresh)[0]).float().mean().item()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # name: (x, y, text, chapters that build it)
 _BOXES = {
-    "prompt": (0.2, 2.0, "a sentence\n“a red circle moves right”", ""),
+    "prompt": (0.2, 2.0, "a sentence\n“a red circle\nmoves right”", ""),
     "text": (2.9, 2.0, "text encoder\nwords → vectors", "08"),
     "noise": (2.9, 0.4, "noise\n5×8×8 latents", "01"),
     "dit": (5.6, 1.2, "diffusion transformer\nspacetime patches", "04  05  07"),
@@ -46,7 +46,7 @@ def draw_map(here: str | None = None):
             axis.text(s="chapter " + chapters.replace("  ", ", "), ha="center", fontsize=9, color="#b03028", **label)
         if name == here:
             mark = {"ha": "center", "va": "bottom", "fontsize": 10, "color": "#b03028", "weight": "bold"}
-            axis.text(x + _WIDTH / 2, y + _HEIGHT + (0.34 if name == "flow" else 0.1), "you are here", **mark)
+            axis.text(x + _WIDTH / 2, y + _HEIGHT + {"flow": 0.34, "noise": -1.42}.get(name, 0.1), "you are here", **mark)
 
     def arrow(start, end, bend=0.0):
         style = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}

@@ -16,14 +16,15 @@ def scatter(axis, x: torch.Tensor, title: str = "", *, extent: float = 3.0, colo
     axis.set_title(title, fontsize=10)
 
 
-def arrows(
-    axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#22518c", longest: float = 0.6, label: str = ""
-) -> None:
-    """Arrows at places (n, 2); the longest is `longest` units, and the square roots of their lengths tell them apart."""
+def arrows(axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#22518c", largest=None, width: float = 0.005) -> None:
+    """Arrows at places (n, 2), 0.6 units long for a vector of the length `largest`, by default the largest of them.
+
+    Lengths are drawn as their square roots, so that small ones can be seen.
+    """
     lengths = vectors.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    drawn = vectors / lengths * (lengths / lengths.max()).sqrt() * longest
-    style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.005}
-    axis.quiver(at[:, 0], at[:, 1], drawn[:, 0], drawn[:, 1], color=color, label=label, **style)
+    drawn = 0.6 * vectors / lengths * (lengths / (lengths.max() if largest is None else largest)).sqrt()
+    style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": width}
+    axis.quiver(at[:, 0], at[:, 1], drawn[:, 0], drawn[:, 1], color=color, **style)
 
 
 def ink_picture(x: torch.Tensor, *, size: int = 96, extent: float = 3.0) -> torch.Tensor:

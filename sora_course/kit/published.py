@@ -19,6 +19,8 @@ def folder_of(name: str | Path) -> Path:
     path = Path(name)
     if path.is_dir():
         return path
+    if path.exists():
+        raise ValueError(f"{path} is a file; name the folder that holds it together with config.json.")
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
         raise ValueError(
             f"There is no folder {str(name)!r}; name one that holds config.json and weights, or a model id, owner/name."
@@ -50,11 +52,16 @@ def read(name: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
             f"{folder} holds none of {', '.join(WEIGHTS)}; pickled weights (.bin, .pth) are not read, so convert them first."
         )
     try:
-        return json.loads((folder / "config.json").read_text()), load_file(weights)
-    except FileNotFoundError as error:
+        config, tensors = json.loads((folder / "config.json").read_text()), load_file(weights)
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise ValueError(f"{folder} has no config.json, which tells the model's sizes; fetch it again.") from error
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"The model in {folder} is damaged ({error}); fetch it again.") from error
+    if not isinstance(config, dict) or not all(tensor.is_floating_point() for tensor in tensors.values()):
+        raise ValueError(
+            f"The model in {folder} is damaged or quantised: a config of names and weights of real numbers are expected."
+        )
+    return config, tensors
 
 
 # diffusers' UNet2DModel ----------------------------------------------------------------------------------------------
@@ -76,11 +83,18 @@ def unet_sizes(config: dict) -> dict:
     Raises:
         ValueError: it asks for something that the DDPM paper's network does not have.
     """
-    attention = tuple(_UNET_BLOCKS.get(kind) for kind in config.get("down_block_types", ()))
-    upwards = tuple(_UNET_BLOCKS.get(kind) for kind in reversed(config.get("up_block_types", ())))
+    missing = [key for key in ("block_out_channels", "down_block_types", "up_block_types") if not config.get(key)]
+    if missing:
+        raise ValueError(f"config.json does not say {missing[0]}, so it is not that of a UNet2DModel.")
+    attention = tuple(_UNET_BLOCKS.get(kind) if "Down" in kind else None for kind in config["down_block_types"])
+    upwards = tuple(_UNET_BLOCKS.get(kind) if "Up" in kind else None for kind in reversed(config["up_block_types"]))
     unusual = [f"{key} = {config[key]!r}" for key, value in _UNET_FIXED.items() if config.get(key, value) != value]
     if None in attention or attention != upwards or unusual:
         what = ", ".join(unusual) or "other blocks"
         raise ValueError(f"Only U-Nets of the DDPM paper's form can be loaded; this one has {what}.")
     sizes = {key: config.get(key, value) for key, value in _UNET_DEFAULTS.items()}
+    wrong = [key for key in sizes if not isinstance(sizes[key], (int, float)) and sizes[key] is not _UNET_DEFAULTS[key]]
+    wrong = [key for key in wrong if not (key == "attention_head_dim" and sizes[key] is None)]
+    if wrong:
+        raise ValueError(f"In config.json {wrong[0]} is {sizes[wrong[0]]!r}, and a number is expected.")
     return sizes | {"block_out_channels": tuple(config["block_out_channels"]), "attention": attention}
