@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from sora_course.kit import display
 from sora_course.sora import TextToVideo
 
-BEFORE = 29.2  # minutes that VAE, text encoder and the encoding of the films took (README.md)
+BEFORE = 28.9  # minutes that VAE, text encoder and the encoding of the films took (README.md)
 DATA = Path(__file__).resolve().parent
 PROMPTS = {  # what the model is asked, and how the figure says it
     "a red circle moves right": "“a red circle moves right”",
@@ -39,7 +39,8 @@ def accuracy() -> None:
     minutes = [BEFORE + row["seconds"] / 60 for row in rows]
     for name, style in (("colour", "-"), ("shape", "-"), ("motion", "-"), ("kept", ":"), ("all", "-")):
         axis.plot(minutes, [100 * row[name] for row in rows], style, lw=3 if name == "all" else 1.5, label=name, marker=".")
-    axis.set(xlabel="minutes from nothing (VAE and text encoder included); the last 1,600 steps on four cores", ylabel="right on held-out prompts, %", ylim=(0, 101))
+    axis.set(xlabel="minutes from nothing, on two cores (VAE and text encoder included)", ylim=(0, 101))
+    axis.set_ylabel("right on 64 held-out prompts, %")
     axis.axhline(90, color="grey", lw=0.8, ls="--")
     axis.legend()
     figure.savefig(DATA / "figures" / "accuracy.png", dpi=110)

@@ -37,8 +37,8 @@ def test_held_out_prompts_are_followed_in_both_languages(model):
     for i in range(0, 80, 20):
         verdicts += judge(model.generate(prompts[i : i + 20], seed=list(range(i, i + 20))), scenes[i : i + 20])
     got = shares(verdicts)
-    assert got["all"] >= 0.75, got
-    assert shares(verdicts[1::2])["all"] >= 0.7  # Chinese
+    assert got["all"] >= 0.85, got
+    assert shares(verdicts[1::2])["all"] >= 0.8  # Chinese
     wrong = judge(model.generate(prompts[:20], seed=list(range(20))), scenes[1:21])
     assert shares(wrong)["all"] <= 0.2  # and the judge is not easily pleased
 

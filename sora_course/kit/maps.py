@@ -33,7 +33,7 @@ def draw_map(here: str | None = None):
     if here is not None and here not in _BOXES:
         raise ValueError(f"{here!r} is not on the map; it has {', '.join(_BOXES)}.")
     figure, axis = plt.subplots(figsize=(13, 3.4), layout="constrained")
-    axis.set(xlim=(0, 16.1), ylim=(0, 4.5))
+    axis.set(xlim=(0, 16.1), ylim=(-0.3, 4.5))
     axis.axis("off")
     for name, (x, y, text, chapters) in _BOXES.items():
         face = "#f7c8c4" if name == here else "#eef1f6" if chapters else "#ffffff"
@@ -46,7 +46,7 @@ def draw_map(here: str | None = None):
             axis.text(s="chapter " + chapters.replace("  ", ", "), ha="center", fontsize=9, color="#b03028", **label)
         if name == here:
             mark = {"ha": "center", "va": "bottom", "fontsize": 10, "color": "#b03028", "weight": "bold"}
-            axis.text(x + _WIDTH / 2, y + _HEIGHT + {"flow": 0.34, "noise": -1.42}.get(name, 0.1), "you are here", **mark)
+            axis.text(x + _WIDTH / 2, y + _HEIGHT + {"flow": 0.34, "noise": -1.58}.get(name, 0.1), "you are here", **mark)
 
     def arrow(start, end, bend=0.0):
         style = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}
