@@ -98,3 +98,80 @@ def unet_sizes(config: dict) -> dict:
     if wrong:
         raise ValueError(f"In config.json {wrong[0]} is {sizes[wrong[0]]!r}, and a number is expected.")
     return sizes | {"block_out_channels": tuple(config["block_out_channels"]), "attention": attention}
+
+
+# transformers' ViT, torchvision's VisionTransformer ------------------------------------------------------------------
+_VIT_FIXED = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
+_VIT_NAMES = {
+    "embeddings.cls_token": "class_token", "embeddings.position_embeddings": "positions", "encoder.layer.": "blocks.",
+    "embeddings.patch_embeddings.projection": "embed", "attention.output.dense": "attention.proj",
+    "intermediate.dense": "mlp.0", "output.dense": "mlp.2", "layernorm_before": "norm1", "layernorm_after": "norm2",
+    "layernorm.": "norm.", "classifier.": "head.",
+}  # fmt: skip
+_TORCHVISION_NAMES = {
+    "encoder.pos_embedding": "positions", "conv_proj": "embed", "encoder.layers.encoder_layer_": "blocks.",
+    "ln_1": "norm1", "self_attention.in_proj_": "attention.qkv.", "self_attention.out_proj": "attention.proj",
+    "ln_2": "norm2", "mlp.3": "mlp.2", "encoder.ln.": "norm.", "heads.head.": "head.",
+}  # fmt: skip
+
+
+def vit_sizes(config: dict) -> dict:
+    """The arguments of `ViTConfig` but the number of classes in the config.json of a ViTForImageClassification.
+
+    Raises:
+        ValueError: it is of another model, or does not say all sizes.
+    """
+    unusual = [f"{key} = {config.get(key, value)!r}" for key, value in _VIT_FIXED.items() if config.get(key, value) != value]
+    if unusual:
+        raise ValueError(f"Only ViTs with biases and exact GELU can be loaded; this config says {', '.join(unusual)}.")
+    numbers = ("hidden_size", "patch_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    wrong = [key for key in numbers if key in config and not isinstance(config[key], int)]
+    if wrong:
+        raise ValueError(f"In config.json {wrong[0]} is {config[wrong[0]]!r}, and a number is expected.")
+    try:
+        size, width = config["image_size"], config["hidden_size"]
+        return {
+            "image_size": tuple(size) if isinstance(size, (list, tuple)) else (size, size), "hidden_size": width,
+            "patch_size": config["patch_size"], "in_channels": config.get("num_channels", 3),
+            "depth": config["num_hidden_layers"], "num_heads": config["num_attention_heads"],
+            "mlp_ratio": config["intermediate_size"] / width, "norm_eps": config.get("layer_norm_eps", 1e-12),
+        }  # fmt: skip
+    except KeyError as error:
+        raise ValueError(f"config.json does not say {error.args[0]}, so it is not that of a ViT.") from error
+
+
+def _rename(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Tensors under our names, with the patch embedding as a matrix and positions without a batch."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for theirs, ours in names.items():
+            name = name.replace(theirs, ours)
+        renamed[name] = tensor
+    renamed["embed.weight"] = renamed["embed.weight"].flatten(1)
+    renamed["positions"] = renamed["positions"][0]
+    return renamed
+
+
+def vit_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a ViTForImageClassification under our names; queries, keys and values in one matrix.
+
+    Raises:
+        ValueError: there is no classifier among them, or no picture is embedded.
+    """
+    tensors = {name.removeprefix("vit."): t for name, t in tensors.items() if "pooler." not in name}
+    missing = [name for name in ("classifier.bias", "embeddings.position_embeddings") if name not in tensors]
+    if missing:
+        raise ValueError(f"The weights hold no {missing[0]}, so they are not those of a ViT that classifies pictures.")
+    parts, rest = {}, {}
+    for name, tensor in tensors.items():
+        layer, found, kind = name.partition("attention.attention.")
+        (parts.setdefault(layer, {}) if found else rest)[kind if found else name] = tensor
+    for layer, qkv in parts.items():
+        for kind in ("weight", "bias"):
+            rest[f"{layer}attention.qkv.{kind}"] = torch.cat([qkv[f"{part}.{kind}"] for part in ("query", "key", "value")])
+    return _rename(rest, _VIT_NAMES)
+
+
+def vit_tensors_of_torchvision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a torchvision VisionTransformer under our names."""
+    return _rename(dict(tensors), _TORCHVISION_NAMES)
