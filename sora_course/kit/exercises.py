@@ -226,3 +226,43 @@ def channels_on_the_way_up(answer):
     for (widths, layers), wanted in cases.items():
         got = list(_call(answer, widths, layers))
         assert got == wanted, f"for widths {widths} and {layers} blocks a level it is {wanted}, and your function says {got}"
+
+
+# 04_vit --------------------------------------------------------------------------------------------------------------
+@_exercise
+def unscramble(answer):
+    """The inverse of a rearrangement that mixed rows and columns of blocks."""
+    import torch
+    from einops import rearrange
+
+    picture = torch.arange(2 * 12 * 18).view(2, 12, 18)
+    got = _call(answer, rearrange(picture, "c (a h) (b w) -> c (h a) (w b)", a=4, b=3))
+    assert got.shape == picture.shape, f"the picture is {tuple(picture.shape)}, and yours is {tuple(got.shape)}"
+    assert torch.equal(got, picture), (
+        "some pixels are not where they were; which letter varies fastest in the scrambled rows?"
+    )
+
+
+@_exercise
+def count_tokens(answer):
+    """How many tokens a picture becomes, with a class token."""
+    for (height, width, patch), wanted in {(224, 224, 16): 197, (16, 16, 4): 17, (32, 48, 8): 25}.items():
+        got = _call(answer, height, width, patch)
+        assert got == wanted, f"{height}x{width} in patches of {patch} makes {wanted} tokens, and your function says {got}"
+
+
+@_exercise
+def one_head(answer):
+    """Attention of a single head."""
+    import torch
+    import torch.nn.functional as F
+
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 5, 8, generator=generator)
+    got, wanted = (
+        _call(answer, q.clone(), k.clone(), v.clone()),
+        F.scaled_dot_product_attention(q[None], k[None], v[None])[0],
+    )
+    assert got.shape == wanted.shape, f"five tokens of 8 channels come out, and yours is {tuple(got.shape)}"
+    said = f"the first token becomes {wanted[0].tolist()}, not {got[0].tolist()}"
+    assert torch.allclose(got.float(), wanted, atol=1e-5), said

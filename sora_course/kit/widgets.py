@@ -61,12 +61,15 @@ def explore(draw, **controls):
     import matplotlib.pyplot as plt
     from IPython.display import display as show
 
+    whole = {"description_width": "initial"}  # names are not cut off
+
     def control(name: str, given):
+        name = name.replace("_", " ")
         if isinstance(given, list):
-            return w.Dropdown(options=given, description=name)
+            return w.Dropdown(options=given, description=name, style=whole)
         low, high, step, start = given
         slider = w.IntSlider if all(isinstance(value, int) for value in given) else w.FloatSlider
-        return slider(start, min=low, max=high, step=step, description=name, continuous_update=False)
+        return slider(start, min=low, max=high, step=step, description=name, continuous_update=False, style=whole)
 
     chosen, picture = {name: control(name, given) for name, given in controls.items()}, w.Output()
 
