@@ -85,6 +85,7 @@ class DDPM:
 
     @property
     def num_steps(self) -> int:
+        """T, the number of steps."""
         return len(self.betas)
 
     def alpha_bar(self, t: torch.Tensor | int, like: torch.Tensor) -> torch.Tensor:
@@ -196,7 +197,8 @@ class DDPM:
             raise ValueError(f"A step goes from a time to an earlier one, and these are {t} and {t_next}.")
         if not 0 <= eta <= 1 or (eta and noise is None):
             raise ValueError(
-                f"eta says how much noise a step adds, from 0 (then none is needed) to 1; it is {eta}, noise is {noise}."
+                f"eta says how much noise a step adds, from 0 to 1, and over 0 the noise must be passed; it is {eta}, "
+                f"and the noise is {'missing' if noise is None else 'there'}."
             )
         x0, eps = self.predict_x0(output, x_t, t), self.predict_eps(output, x_t, t)
         a, a_next = self.alpha_bar(t, x_t), self.alpha_bar(t_next, x_t)

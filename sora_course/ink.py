@@ -86,14 +86,19 @@ def beta(t: torch.Tensor) -> torch.Tensor:
     return BETA_MIN + (BETA_MAX - BETA_MIN) * t
 
 
+def _beta_so_far(t: torch.Tensor) -> torch.Tensor:
+    """The integral of beta from 0 to t."""
+    return BETA_MIN * t + (BETA_MAX - BETA_MIN) * t**2 / 2
+
+
 def signal(t: torch.Tensor) -> torch.Tensor:
     """exp(-1/2 of beta's integral from 0 to t): how much of the drop is left, 1 at t = 0 and 0.007 at t = 1 (eq. 33)."""
-    return torch.exp(-0.5 * (BETA_MIN * t + (BETA_MAX - BETA_MIN) * t**2 / 2))
+    return torch.exp(-0.5 * _beta_so_far(t))
 
 
 def noise_level(t: torch.Tensor) -> torch.Tensor:
     """sqrt(1 - signal^2), so that the variance of standardised data stays 1."""
-    return (-torch.expm1(-(BETA_MIN * t + (BETA_MAX - BETA_MIN) * t**2 / 2))).sqrt()
+    return (-torch.expm1(-_beta_so_far(t))).sqrt()
 
 
 def noised(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -112,17 +117,21 @@ def noised(x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tens
     return signal(t) * x0 + noise_level(t) * noise
 
 
-def small_steps(x: torch.Tensor, times: torch.Tensor, *, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """x at each of the times after the first, each found from the one before. Yields (n, 2).
+def small_steps(x: torch.Tensor, *, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """The same by many steps from t = 0 to 1, each of which keeps sqrt(1 - beta dt) of x and adds noise. Yields (n, 2).
+
+    It comes as near to `noised` as the steps are small (Song et al. 2021, appendix B).
 
     Raises:
-        ValueError: the times do not grow.
+        ValueError: there are so few steps that beta dt exceeds 1.
     """
-    if not (times[1:] > times[:-1]).all():
-        raise ValueError("Noise only ever comes in, so the times must grow from each to the next.")
-    for t, t_next in zip(times[:-1], times[1:]):
-        kept = signal(t_next) / signal(t)
-        x = kept * x + (1 - kept**2).sqrt() * torch.randn(x.shape, generator=generator)
+    if steps < BETA_MAX:
+        raise ValueError(
+            f"{steps} steps are too few, for each would add more noise than there can be; take {BETA_MAX:g} or more."
+        )
+    for i in range(steps):
+        added = beta(torch.tensor((i + 0.5) / steps)) / steps  # beta dt, at the middle of the step
+        x = (1 - added).sqrt() * x + added.sqrt() * torch.randn(x.shape, generator=generator)
         yield x
 
 

@@ -25,14 +25,16 @@ def test_particles_and_grid_follow_the_same_law(generator):
 
 
 def test_small_steps_make_one_jump(generator):
-    times = torch.linspace(0, 1, 50)
-    x = last(ink.small_steps(torch.full((50_000, 1), 2.0), times, generator=generator))
-    jump = ink.noised(torch.full((50_000, 1), 2.0), 1.0, torch.randn(50_000, 1, generator=generator))
-    assert x.mean().item() == pytest.approx(jump.mean().item(), abs=0.02) and x.std().item() == pytest.approx(1, abs=0.02)
-    half = ink.small_steps(torch.ones(20_000, 1), torch.tensor([0.0, 0.1, 0.2]), generator=generator)
-    x = last(half)
-    assert x.mean().item() == pytest.approx(ink.signal(torch.tensor(0.2)).item(), abs=0.02)
-    assert x.std().item() == pytest.approx(ink.noise_level(torch.tensor(0.2)).item(), rel=0.02)
+    """Two points, followed through 1,000 steps; their mean tells the signal, their deviation the noise."""
+    start = torch.tensor([-2.0, 2.0]).repeat_interleave(20_000)[:, None]
+    for i, x in enumerate(ink.small_steps(start, steps=1000, generator=generator), 1):
+        if i in (100, 200, 1000):
+            halves, t = x.view(2, -1), torch.tensor(i / 1000)
+            left, noise = 2 * ink.signal(t).item(), ink.noise_level(t).item()
+            assert halves.mean(1).tolist() == pytest.approx([-left, left], abs=0.03)
+            assert halves.std(1).tolist() == pytest.approx([noise, noise], rel=0.02)
+    jump = ink.noised(start, 0.2, torch.randn(start.shape, generator=generator)).view(2, -1)
+    assert jump.mean(1)[1].item() == pytest.approx(2 * ink.signal(torch.tensor(0.2)).item(), abs=0.03)
 
 
 def test_the_exact_score_is_the_gradient_of_the_log_density(generator):
@@ -92,7 +94,7 @@ def test_the_ink_that_ships():
         (lambda: ink.concentration(torch.tensor([[0.0, float("nan")]])), "have no place"),
         (lambda: ink.noised(torch.zeros(3, 2), 0.5, torch.zeros(1, 2)), "Noise has the shape of the particles"),
         (lambda: ink.noised(torch.zeros(3, 2), torch.rand(2), torch.zeros(3, 2)), "one for each"),
-        (lambda: next(ink.small_steps(torch.zeros(1, 2), torch.tensor([0.5, 0.1]), generator=None)), "must grow"),
+        (lambda: next(ink.small_steps(torch.zeros(1, 2), steps=10, generator=None)), "too few"),
         (lambda: ink.exact_score(torch.zeros(1, 2), 0.0, torch.zeros(1, 2)), "over 0 and up to 1"),
         (lambda: ink.energy_distance(torch.zeros(3, 2), torch.zeros(0, 2)), "is empty"),
     ],

@@ -27,7 +27,9 @@ def test_ink_is_red_where_the_particles_are():
     assert torch.allclose(picture[:, 50, 5], torch.tensor(plots.PAPER)) and plots.ink_film(
         [torch.zeros(5, 2)] * 3
     ).shape == (3, 3, 96, 96)
-    assert torch.allclose(plots.ink_picture(torch.full((5, 2), 9.0))[:, 0, 0], torch.tensor(plots.PAPER))  # out of sight
+    for outside in (9.0, -3.01):
+        empty = plots.ink_picture(torch.full((5, 2), outside))
+        assert torch.allclose(empty, torch.tensor(plots.PAPER).view(3, 1, 1).expand_as(empty))
 
 
 def test_controls_redraw_when_they_change():

@@ -10,7 +10,7 @@ def test_conda_brings_python_and_pip_and_nothing_else():
     text = (ROOT / "environment.yml").read_text()
     entries = re.findall(r"^\s*- (.+)$", text.split("dependencies:")[1], re.M)
     least = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
-    assert entries == [f"python>={least}", "pip", "pip:", "-e ."]
+    assert entries == [f"python>={least}", "pip", "pip:", "-e .[test]"]
 
 
 def test_versions_are_ranges_and_torch_may_stay_as_it_is():

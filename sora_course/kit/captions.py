@@ -178,6 +178,8 @@ def parse(prompt: str) -> Scene:
             if kind not in words:
                 raise ValueError(f"The prompt names no {kind}; add one of {', '.join(known)}.")
     if len(things) > 1:
-        slow = lambda words: {"speed": "slow"} if words.get("motion", "still") != "still" else {}  # noqa: E731
-        things = [{"size": "small", **slow(words), **words} for words in things]
+        for words in things:
+            words.setdefault("size", "small")
+            if words.get("motion", "still") != "still":
+                words.setdefault("speed", "slow")
     return Scene(tuple(Thing(**words) for words in things), **setting)

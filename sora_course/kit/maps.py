@@ -40,13 +40,12 @@ def draw_map(here: str | None = None):
         box = FancyBboxPatch((x, y), _WIDTH, _HEIGHT, boxstyle="round,pad=0.04,rounding_size=0.15", fc=face, ec="#44506b", lw=1.3)
         axis.add_patch(box)
         axis.text(x + _WIDTH / 2, y + _HEIGHT / 2, text, ha="center", va="center", fontsize=10)
+        edge, out, va = (y + _HEIGHT, 1, "bottom") if name == "flow" else (y, -1, "top")  # the side that no arrow leaves
+        label = {"x": x + _WIDTH / 2, "ha": "center", "va": va, "color": "#b03028"}
         if chapters:
-            above = name == "flow"  # its arrows leave below
-            label = {"x": x + _WIDTH / 2, "y": y + _HEIGHT + 0.08 if above else y - 0.08, "va": "bottom" if above else "top"}
-            axis.text(s="chapter " + chapters.replace("  ", ", "), ha="center", fontsize=9, color="#b03028", **label)
+            axis.text(s="chapter " + chapters.replace("  ", ", "), y=edge + 0.08 * out, fontsize=9, **label)
         if name == here:
-            mark = {"ha": "center", "va": "bottom", "fontsize": 10, "color": "#b03028", "weight": "bold"}
-            axis.text(x + _WIDTH / 2, y + _HEIGHT + {"flow": 0.34, "noise": -1.58}.get(name, 0.1), "you are here", **mark)
+            axis.text(s="you are here", y=edge + 0.34 * out, fontsize=10, weight="bold", **label)
 
     def arrow(start, end, bend=0.0):
         style = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4, "connectionstyle": f"arc3,rad={bend}"}

@@ -29,13 +29,10 @@ def arrows(axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#2251
 
 def ink_picture(x: torch.Tensor, *, size: int = 96, extent: float = 3.0) -> torch.Tensor:
     """Particles (n, 2) as red ink on paper, as dark as they are dense: (3, size, size) in [-1, 1]."""
-    column, row = ((x + extent) * size / (2 * extent)).long().unbind(1)
+    column, row = ((x + extent) * size / (2 * extent)).floor().long().unbind(1)
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    grid = (
-        torch.bincount((size - 1 - row[inside]) * size + column[inside], minlength=size * size)
-        .view(1, 1, size, size)
-        .float()
-    )
+    cells = (size - 1 - row[inside]) * size + column[inside]
+    grid = torch.bincount(cells, minlength=size * size).view(1, 1, size, size).float()
     blurred = F.avg_pool2d(F.avg_pool2d(grid, 5, 1, 2), 3, 1, 1)[0]
     darkness = 1 - torch.exp(-blurred * size**2 / len(x) / 4)  # ink over ink is hardly darker
     ink, paper = (torch.tensor(c).view(3, 1, 1) for c in (INK, PAPER))

@@ -104,7 +104,10 @@ class Scene:
                 raise ValueError(f"Two objects need two colours, and both are {first.colour}; change one of them.")
             slow = all(t.speed == "slow" or t.motion == "still" for t in self.things)
             if self.camera != "still" or any(t.size != "small" for t in self.things) or not slow:
-                raise ValueError("Two objects are always small and slow, under a still camera; leave those words out.")
+                raise ValueError(
+                    "Two objects are always small and slow, under a still camera; leave other words out of a prompt, "
+                    "and in Python give each size='small' and, if it moves, speed='slow'."
+                )
 
 
 def scene(colour: str, shape: str, motion: str = "still", *, background="paper", camera="still", **thing) -> Scene:
