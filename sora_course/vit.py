@@ -82,32 +82,38 @@ class Attention(nn.Module):
         self.proj = nn.Linear(hidden_size, hidden_size)
 
     def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Queries, keys and values, each (b, heads, n, d / heads)."""
-        return rearrange(self.qkv(x), "b n (three heads d) -> three b heads n d", three=3, heads=self.num_heads).unbind(0)
+        """Queries, keys and values of x (..., n, d), each (..., heads, n, d / heads)."""
+        qkv = rearrange(self.qkv(x), "... n (three heads d) -> three ... heads n d", three=3, heads=self.num_heads)
+        return qkv.unbind(0)
 
     def weights(self, x: torch.Tensor) -> torch.Tensor:
-        """How much each token takes from each other: (b, heads, n, n), rows sum to 1."""
+        """How much each token takes from each other: (..., heads, n, n), rows sum to 1."""
         q, k, _ = self.heads(x)
         return torch.softmax(q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5, dim=-1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """x (..., n, d) to the same shape; mask, (..., 1, n, n), is True where a token (row) may ask another (column)."""
         q, k, v = self.heads(x)
-        return self.proj(rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)"))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.proj(rearrange(mixed, "... heads n d -> ... n (heads d)"))
 
 
 class Block(nn.Module):
-    """Attention, then an MLP on each token; both see normalised tokens and add to what they got."""
+    """Attention, then an MLP on each token; both see normalised tokens and add to what they got.
 
-    def __init__(self, config: ViTConfig):
+    The arguments are those of a config; approximate is nn.GELU's.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, norm_eps: float = 1e-6, approximate: str = "none"):
         super().__init__()
-        hidden = int(config.mlp_ratio * config.hidden_size)
-        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.attention = Attention(config.hidden_size, config.num_heads)
-        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.mlp = nn.Sequential(nn.Linear(config.hidden_size, hidden), nn.GELU(), nn.Linear(hidden, config.hidden_size))
+        inner = int(mlp_ratio * hidden_size)
+        self.norm1 = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.attention = Attention(hidden_size, num_heads)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.mlp = nn.Sequential(nn.Linear(hidden_size, inner), nn.GELU(approximate), nn.Linear(inner, hidden_size))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = x + self.attention(self.norm1(x), mask)
         return x + self.mlp(self.norm2(x))
 
 
@@ -137,7 +143,8 @@ class ViT(nn.Module):
         if config.positions == "learned":
             count = self.grid[0] * self.grid[1] + (config.pool == "class")
             self.positions = nn.Parameter(0.02 * torch.randn(count, config.hidden_size))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        block = (config.hidden_size, config.num_heads, config.mlp_ratio, config.norm_eps)
+        self.blocks = nn.ModuleList(Block(*block) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.head = nn.Linear(config.hidden_size, config.num_classes)
 

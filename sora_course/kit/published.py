@@ -100,8 +100,9 @@ def unet_sizes(config: dict) -> dict:
     return sizes | {"block_out_channels": tuple(config["block_out_channels"]), "attention": attention}
 
 
-# transformers' ViT, torchvision's VisionTransformer ------------------------------------------------------------------
+# transformers' ViT and ViViT, torchvision's VisionTransformer ------------------------------------------------------------------
 _VIT_FIXED = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
+_VIVIT_FIXED = {"model_type": "vivit", "hidden_act": "gelu_fast", "qkv_bias": True}
 _VIT_NAMES = {
     "embeddings.cls_token": "class_token", "embeddings.position_embeddings": "positions", "encoder.layer.": "blocks.",
     "embeddings.patch_embeddings.projection": "embed", "attention.output.dense": "attention.proj",
@@ -115,29 +116,52 @@ _TORCHVISION_NAMES = {
 }  # fmt: skip
 
 
+def _transformer_sizes(config: dict, fixed: dict, tubelet: str) -> dict:
+    """What `ViTConfig` and `ViViTConfig` have in common, from a config.json."""
+    unusual = [f"{key} = {config.get(key, value)!r}" for key, value in fixed.items() if config.get(key, value) != value]
+    if unusual:
+        wanted = ", ".join(f"{key} = {value!r}" for key, value in fixed.items())
+        raise ValueError(f"Only weights with {wanted} can be loaded; this config says {', '.join(unusual)}.")
+    numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    missing = [key for key in (*numbers, "image_size", tubelet) if key not in config]
+    if missing:
+        raise ValueError(f"config.json does not say {missing[0]}, so it is not that of a {fixed['model_type']}.")
+    wrong = [key for key in numbers if not isinstance(config[key], int)]
+    if wrong:
+        raise ValueError(f"In config.json {wrong[0]} is {config[wrong[0]]!r}, and a number is expected.")
+    size, width = config["image_size"], config["hidden_size"]
+    return {
+        "image_size": tuple(size) if isinstance(size, (list, tuple)) else (size, size), "hidden_size": width,
+        "in_channels": config.get("num_channels", 3), "depth": config["num_hidden_layers"],
+        "num_heads": config["num_attention_heads"], "mlp_ratio": config["intermediate_size"] / width,
+    }  # fmt: skip
+
+
 def vit_sizes(config: dict) -> dict:
     """The arguments of `ViTConfig` but the number of classes in the config.json of a ViTForImageClassification.
 
     Raises:
         ValueError: it is of another model, or does not say all sizes.
     """
-    unusual = [f"{key} = {config.get(key, value)!r}" for key, value in _VIT_FIXED.items() if config.get(key, value) != value]
-    if unusual:
-        raise ValueError(f"Only ViTs with biases and exact GELU can be loaded; this config says {', '.join(unusual)}.")
-    numbers = ("hidden_size", "patch_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    wrong = [key for key in numbers if key in config and not isinstance(config[key], int)]
-    if wrong:
-        raise ValueError(f"In config.json {wrong[0]} is {config[wrong[0]]!r}, and a number is expected.")
-    try:
-        size, width = config["image_size"], config["hidden_size"]
-        return {
-            "image_size": tuple(size) if isinstance(size, (list, tuple)) else (size, size), "hidden_size": width,
-            "patch_size": config["patch_size"], "in_channels": config.get("num_channels", 3),
-            "depth": config["num_hidden_layers"], "num_heads": config["num_attention_heads"],
-            "mlp_ratio": config["intermediate_size"] / width, "norm_eps": config.get("layer_norm_eps", 1e-12),
-        }  # fmt: skip
-    except KeyError as error:
-        raise ValueError(f"config.json does not say {error.args[0]}, so it is not that of a ViT.") from error
+    sizes = _transformer_sizes(config, _VIT_FIXED, "patch_size")
+    if not isinstance(config["patch_size"], int):
+        raise ValueError(f"In config.json patch_size is {config['patch_size']!r}, and a number is expected.")
+    return sizes | {"patch_size": config["patch_size"], "norm_eps": config.get("layer_norm_eps", 1e-12)}
+
+
+def vivit_sizes(config: dict) -> dict:
+    """The arguments of `ViViTConfig` but the number of classes in the config.json of a VivitForVideoClassification.
+
+    Raises:
+        ValueError: it is of another model, or does not say all sizes.
+    """
+    sizes = _transformer_sizes(config, _VIVIT_FIXED, "tubelet_size")
+    tubelet, frames = config["tubelet_size"], config.get("num_frames")
+    if not isinstance(frames, int) or not isinstance(tubelet, list) or [type(side) for side in tubelet] != [int] * 3:
+        raise ValueError(
+            f"In config.json num_frames is {frames!r} and tubelet_size {tubelet!r}; a number and a list of three are expected."
+        )
+    return sizes | {"num_frames": frames, "tubelet_size": tuple(tubelet), "norm_eps": config.get("layer_norm_eps", 1e-6)}
 
 
 def _rename(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
@@ -152,16 +176,18 @@ def _rename(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str
     return renamed
 
 
-def vit_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def vit_tensors(tensors: dict[str, torch.Tensor], prefix: str = "vit.") -> dict[str, torch.Tensor]:
     """The weights of a ViTForImageClassification under our names; queries, keys and values in one matrix.
+
+    Those of a VivitForVideoClassification differ by the prefix "vivit.".
 
     Raises:
         ValueError: there is no classifier among them, or no picture is embedded.
     """
-    tensors = {name.removeprefix("vit."): t for name, t in tensors.items() if "pooler." not in name}
+    tensors = {name.removeprefix(prefix): t for name, t in tensors.items() if "pooler." not in name}
     missing = [name for name in ("classifier.bias", "embeddings.position_embeddings") if name not in tensors]
     if missing:
-        raise ValueError(f"The weights hold no {missing[0]}, so they are not those of a ViT that classifies pictures.")
+        raise ValueError(f"The weights hold no {missing[0]}, so they are not those of a classifier.")
     parts, rest = {}, {}
     for name, tensor in tensors.items():
         layer, found, kind = name.partition("attention.attention.")
