@@ -1,5 +1,7 @@
 """What notebooks draw with."""
 
+from unittest.mock import MagicMock
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -51,3 +53,15 @@ def test_the_u_shows_every_shape():
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert texts.count("32×16×16") == 2 and texts.count("64×8×8") == 2 and "64×8×8 middle" in texts
     plt.close(figure)
+
+
+def test_bricks_are_as_many_as_tokens_and_the_unusual_one_is_seen():
+    film = torch.ones(3, 4, 16, 24)
+    film[0, 2:, 8:, 16:] = -1  # one brick is cyan: last in time, in the lowest row, in the last column
+    axis = MagicMock()
+    plots.bricks(axis, film, (2, 8, 8))
+    (x, y, z, filled), colours = axis.voxels.call_args.args, axis.voxels.call_args.kwargs["facecolors"]
+    assert filled.sum() == 2 * 2 * 3
+    assert np.argwhere(colours[..., 3] > 0.9).tolist() == [[2, 4, 0]]  # rows count upwards
+    assert colours[2, 4, 0].tolist() == [0, 1, 1, 1]
+    assert x[2, 4, 0] == 2 and y[2, 4, 0] == 16 and z[2, 4, 0] == 0

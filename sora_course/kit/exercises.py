@@ -266,3 +266,61 @@ def one_head(answer):
     assert got.shape == wanted.shape, f"five tokens of 8 channels come out, and yours is {tuple(got.shape)}"
     said = f"the first token becomes {wanted[0].tolist()}, not {got[0].tolist()}"
     assert torch.allclose(got.float(), wanted, atol=1e-5), said
+
+
+# 05_vivit ------------------------------------------------------------------------------------------------------------
+@_exercise
+def pairs_saved(answer):
+    """Pairs of joint attention over pairs of factorised self-attention."""
+    for t, s in ((4, 16), (1, 9), (64, 64)):
+        wanted = (t * s) ** 2 / (t * s**2 + s * t**2)
+        got = float(_call(answer, t, s))
+        assert abs(got - wanted) < 1e-6 * wanted, (
+            f"for {t} steps of {s} places it is {wanted:.3f}, and your function says {got:.3f}"
+        )
+
+
+@_exercise
+def along_time(answer):
+    """Attention of each place to itself over time."""
+    import torch
+
+    x = torch.arange(2.0 * 3 * 4 * 5).view(2, 3, 4, 5)
+    groups = []
+
+    def attend(tokens):
+        groups.append(tuple(tokens.shape))
+        return tokens.cumsum(1)  # tells who talks to whom, and in which order
+
+    got = _call(answer, x.clone(), attend)
+    assert groups, "call attend"
+    assert groups[0][-2:] == (3, 5), f"attend should get lists of t = 3 tokens, and got a tensor of shape {groups[0]}"
+    assert got.shape == x.shape, f"the result is {tuple(x.shape)} again, and yours is {tuple(got.shape)}"
+    assert torch.equal(got, x.cumsum(1)), "places, steps or films were mixed up on the way there or back"
+
+
+@_exercise
+def block_mask(answer):
+    """Who may ask whom in a packed row."""
+    import torch
+
+    for lengths, n in (([2, 1], 4), ([3], 3), ([1, 2, 2], 7)):
+        wanted = torch.eye(n, dtype=torch.bool)
+        for start, length in zip([sum(lengths[:i]) for i in range(len(lengths))], lengths):
+            wanted[start : start + length, start : start + length] = True
+        got = _call(answer, list(lengths), n)
+        assert tuple(got.shape) == (n, n), f"the table is ({n}, {n}), and yours is {tuple(got.shape)}"
+        assert torch.equal(got.bool(), wanted), (
+            f"for lengths {lengths} in a row of {n} it is {wanted.int().tolist()}, not {got.int().tolist()}"
+        )
+
+
+@_exercise
+def minute_tokens(answer):
+    """Tokens of a film behind a causal VAE."""
+    for case, wanted in (
+        ((60, 30, 256, 256, 4, 8), 115_200), ((1, 17, 64, 64, 4, 8), 80), ((5, 24, 480, 832, 4, 8), 46_800),
+        ((1, 1, 64, 64, 4, 8), 16),
+    ):  # fmt: skip
+        got = _call(answer, *case)
+        assert got == wanted, f"for (seconds, fps, height, width, vt, vs) = {case} it is {wanted:,}, and your function says {got}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 
 INK, PAPER = (0.72, -0.82, -0.76), (0.98, 0.96, 0.90)  # red and off-white, in [-1, 1]
 
@@ -59,3 +59,27 @@ def show_tiles(axis, pictures: torch.Tensor, columns: int, title: str = "") -> N
     axis.imshow(tile(pictures, columns), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_title(title, fontsize=10)
     axis.axis("off")
+
+
+def bricks(axis, film: torch.Tensor, size: tuple[int, int, int]) -> None:
+    """A film (3, t, h, w) on a 3-D axis as bricks of size (frames, height, width), time to the right.
+
+    Each brick has its mean colour, and is the more transparent the nearer that is to the film's median.
+    """
+    import numpy as np
+
+    colours = reduce(film, "c (t p) (h q) (w r) -> t w h c", "mean", p=size[0], q=size[1], r=size[2]).flip(2)  # rows upwards
+    counts = np.array(colours.shape[:3])
+    sides = np.array([size[0], size[2], size[1]])
+    edges = np.indices(2 * counts).astype(float) // 2  # each brick has two edges, and a gap lies between it and the next
+    gap = (np.indices(2 * counts) % 2) * 0.86
+    filled = np.zeros(2 * counts - 1, dtype=bool)
+    filled[::2, ::2, ::2] = True
+    unusual = (colours - colours.flatten(0, 2).median(0).values).norm(dim=-1, keepdim=True)
+    faces = np.zeros((*filled.shape, 4))
+    faces[filled] = torch.cat([(colours + 1) / 2, 0.06 + 1.5 * unusual], dim=-1).clamp(0, 1).reshape(-1, 4).numpy()
+    x, y, z = (edges + gap) * sides[:, None, None, None]
+    axis.voxels(x, y, z, filled, facecolors=faces, edgecolors="#44506b30", linewidth=0.4)
+    axis.set(xlabel="frame", ylabel="column", zlabel="row", yticks=[], zticks=[], xticks=range(0, film.shape[1], size[0]))
+    axis.set_box_aspect((2, 1, 1))
+    axis.view_init(elev=22, azim=-55)
