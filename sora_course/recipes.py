@@ -24,7 +24,8 @@ from .kit.training import TrainConfig, autocast, compile_if_possible, train
 from .kit.words import LANGUAGES, NAMES
 from .sora import TextToVideo
 from .text import TextConfig, TextEncoder, Tokenizer
-from .vae import VAEConfig, VideoVAE, psnr
+from .vae import psnr
+from .video_vae import VideoVAE, VideoVAEConfig
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Recipe:
     """Sizes of the three networks and how each is trained."""
 
     preset: str
-    vae: VAEConfig
+    vae: VideoVAEConfig
     vae_train: TrainConfig
     text_depth: int
     text_size: int
@@ -71,7 +72,7 @@ RECIPES: dict[str, Recipe] = {
     # On two cores of a CPU with AMX: see data/README.md for the time each stage took and what came of it.
     "starter": Recipe(
         preset="starter",
-        vae=VAEConfig(),
+        vae=VideoVAEConfig(),
         vae_train=TrainConfig(steps=4000, ema=0.995),
         text_depth=2,
         text_size=128,
@@ -84,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
         preset="starter",
-        vae=VAEConfig(latent_channels=8, channels=(16, 16)),
+        vae=VideoVAEConfig(latent_channels=8, channels=(16, 16)),
         vae_train=TrainConfig(steps=12, warmup=2, save_every=6),
         text_depth=1,
         text_size=32,

@@ -19,7 +19,7 @@ from .dit import DiTConfig, VideoDiT
 from .kit import checkpoints
 from .kit.training import autocast
 from .text import TextConfig, TextEncoder, Tokenizer
-from .vae import VAEConfig, VideoVAE
+from .video_vae import VideoVAE, VideoVAEConfig
 
 DEFAULT_CHECKPOINT = "sora_starter"
 MAX_PIXELS = 2**22
@@ -88,7 +88,7 @@ class TextToVideo(nn.Module):
         self.text = TextEncoder(TextConfig(**config["text"]))
         self.dit = VideoDiT(DiTConfig(**config["dit"]))
         vae = {k: tuple(v) if isinstance(v, list) else v for k, v in config["vae"].items()}
-        self.vae = VideoVAE(VAEConfig(**vae))
+        self.vae = VideoVAE(VideoVAEConfig(**vae))
 
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT_CHECKPOINT) -> TextToVideo:

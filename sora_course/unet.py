@@ -63,23 +63,27 @@ class TimestepEmbedding(nn.Module):
 
 # Pieces --------------------------------------------------------------------------------------------------------------
 class ResnetBlock(nn.Module):
-    """Two convolutions around which the input is carried; time enters between them, as a shift of every channel."""
+    """Two convolutions around which the input is carried; time enters between them, as a shift of every channel.
 
-    def __init__(self, in_channels: int, out_channels: int, time_channels: int, config: UNetConfig):
+    With time_channels = None there is no time, as in chapter 06's autoencoder, whose config has the same norm settings.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, time_channels: int | None, config: UNetConfig):
         super().__init__()
         groups, eps = config.norm_num_groups, config.norm_eps
         self.norm1 = nn.GroupNorm(groups, in_channels, eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time_emb_proj = nn.Linear(time_channels, out_channels)
+        self.time_emb_proj = nn.Linear(time_channels, out_channels) if time_channels else None
         self.norm2 = nn.GroupNorm(groups, out_channels, eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         nn.init.zeros_(self.conv2.weight)  # the block starts as its shortcut
         nn.init.zeros_(self.conv2.bias)
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, time: torch.Tensor | None = None) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x)))  # (b, c, h, w)
-        h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        if self.time_emb_proj is not None:
+            h = h + self.time_emb_proj(F.silu(time))[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
         return self.conv_shortcut(x) + h
 
@@ -127,7 +131,7 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """What happens at one size: blocks, each followed by attention where the level has it, then a change of size."""
 
-    def __init__(self, channels: list[tuple[int, int]], time_channels: int, config: UNetConfig, *, attention: bool):
+    def __init__(self, channels: list[tuple[int, int]], time_channels: int | None, config: UNetConfig, *, attention: bool):
         super().__init__()
         self.resnets = nn.ModuleList(ResnetBlock(i, o, time_channels, config) for i, o in channels)
         self.attentions = nn.ModuleList(Attention(o, config) for _, o in channels) if attention else None
@@ -140,11 +144,11 @@ class Level(nn.Module):
 class Middle(Level):
     """The bottom of the U: block, attention, block."""
 
-    def __init__(self, channels: int, time_channels: int, config: UNetConfig):
+    def __init__(self, channels: int, time_channels: int | None, config: UNetConfig):
         super().__init__([(channels, channels)] * 2, time_channels, config, attention=False)
         self.attentions = nn.ModuleList([Attention(channels, config)])
 
-    def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, time: torch.Tensor | None = None) -> torch.Tensor:
         x = self.attentions[0](self.resnets[0](x, time))
         return self.resnets[1](x, time)
 

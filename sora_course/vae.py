@@ -1,163 +1,190 @@
-"""Chapter 06: the causal video VAE, which makes a film 8 x 8 times smaller in space and 4 times in time.
+"""Chapter 06: the variational autoencoder, here for pictures, as latent diffusion uses it.
 
-Kingma & Welling 2013, Auto-Encoding Variational Bayes; causal in time as in Yu et al. 2023 (MAGVIT-v2): the first frame
-is encoded on its own and every later latent frame holds four more, so 4n + 1 frames become n + 1 latent frames and a still
-becomes one. No layer looks ahead in time or averages over it, so a later group of frames never changes an earlier one.
+Kingma & Welling 2013, Auto-Encoding Variational Bayes; the network is that of Rombach et al. 2021, High-Resolution Image
+Synthesis with Latent Diffusion Models, built from chapter 03's blocks without their time. Modules have the names of
+diffusers' AutoencoderKL, so that published weights fit.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from einops import rearrange
+
+from .kit import checkpoints, published
+from .unet import Downsample, Level, Middle, Upsample
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Sizes of the autoencoder: channels on the 4x and on the 8x coarser grid, and residual blocks on each."""
+    """Sizes of the autoencoder. Each entry of block_out_channels but the last halves height and width once."""
 
     in_channels: int = 3
-    latent_channels: int = 16
-    channels: tuple[int, int] = (128, 192)
-    encoder_depth: tuple[int, int] = (1, 1)
-    decoder_depth: tuple[int, int] = (2, 2)
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (32, 64)
+    layers_per_block: int = 1
+    norm_num_groups: int = 8
+    norm_eps: float = 1e-6
+    attention_head_dim: None = None  # one head, in the middle
+    scaling_factor: float = 1.0  # brings latents to a standard deviation near 1
 
 
-class CausalConv3d(nn.Conv3d):
-    """A 3-D convolution whose output at time t sees inputs up to time t: all padding in time goes in front."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int, int]):
-        t, h, w = kernel_size
-        super().__init__(in_channels, out_channels, kernel_size, padding=(0, h // 2, w // 2))
-        self.front = t - 1
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(F.pad(x, (0, 0, 0, 0, self.front, 0)))
+# The bound -----------------------------------------------------------------------------------------------------------
+def sample_posterior(mean: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """z = mean + std * noise: chance as an input, so that gradients reach mean and log_var (section 2.4). Noise is drawn on the CPU."""
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    return mean + (0.5 * log_var).exp() * noise
 
 
-class ChannelNorm(nn.Module):
-    """Scales each position's channels to unit mean square (RMSNorm): unlike GroupNorm it mixes neither time nor space."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * (x.pow(2).mean(1, keepdim=True) + 1e-6).rsqrt() * self.scale.view(-1, 1, 1, 1)
+def kl_divergence(mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
+    """KL(N(mean, exp(log_var)) || N(0, 1)) of each latent number, in nats (appendix B); as the inputs."""
+    return 0.5 * (mean.pow(2) + log_var.exp() - 1 - log_var)
 
 
-class ResidualBlock(nn.Module):
-    """x + f(x); f starts as zero, so that a fresh network is as shallow as it can be."""
+def bound(
+    decoded: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor, kl_weight: float
+) -> dict[str, torch.Tensor]:
+    """The negative evidence lower bound, up to scale (equation 10): mse + kl_weight * kl.
 
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm1, self.conv1 = ChannelNorm(channels), CausalConv3d(channels, channels, (3, 3, 3))
-        self.norm2, self.conv2 = ChannelNorm(channels), CausalConv3d(channels, channels, (1, 3, 3))
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+    Both are means, over pixels and over latents. Returns loss, mse and kl.
+    """
+    mse, kl = F.mse_loss(decoded, x), kl_divergence(mean, log_var).mean()
+    return {"loss": mse + kl_weight * kl, "mse": mse, "kl": kl}
 
 
+def psnr(x: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of each picture or film of a batch, for values in [-1, 1]: (b,)."""
+    mse = (x.clamp(-1, 1) - reference).pow(2).flatten(1).mean(1)
+    return 10 * torch.log10(4 / mse)
+
+
+# The network ---------------------------------------------------------------------------------------------------------
 class Encoder(nn.Module):
-    """Video to the mean and log-variance of its latents."""
+    """Pictures to mean and log-variance of their latents, side by side: (b, c, h, w) to (b, 2 latent, h / f, w / f)."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        (fine, coarse), (depth_fine, depth_coarse) = config.channels, config.encoder_depth
-        self.conv_in = CausalConv3d(config.in_channels * 4 * 4 * 4, fine, (1, 3, 3))
-        self.fine = nn.Sequential(*[ResidualBlock(fine) for _ in range(depth_fine)])
-        self.down = CausalConv3d(4 * fine, coarse, (1, 1, 1))
-        self.coarse = nn.Sequential(*[ResidualBlock(coarse) for _ in range(depth_coarse)])
-        self.norm_out, self.conv_out = ChannelNorm(coarse), CausalConv3d(coarse, 2 * config.latent_channels, (1, 3, 3))
+        widths, count = config.block_out_channels, config.layers_per_block
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.down_blocks, width = nn.ModuleList(), widths[0]
+        for level, out in enumerate(widths):
+            block = Level([(width, out), *[(out, out)] * (count - 1)], None, config, attention=False)
+            last = level == len(widths) - 1
+            block.downsamplers = None if last else nn.ModuleList([Downsample(out, padding=0)])
+            self.down_blocks.append(block)
+            width = out
+        self.mid_block = Middle(width, None, config)
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, width, config.norm_eps)
+        self.conv_out = nn.Conv2d(width, 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.cat([x[:, :, :1].expand(-1, -1, 3, -1, -1), x], dim=2)  # the first frame fills a group of four
-        x = rearrange(x, "b c (t p) (h q) (w r) -> b (c p q r) t h w", p=4, q=4, r=4)  # (b, 192, n + 1, h/4, w/4)
-        x = self.fine(self.conv_in(x.contiguous(memory_format=torch.channels_last_3d)))
-        x = rearrange(x, "b c t (h q) (w r) -> b (c q r) t h w", q=2, r=2)  # (b, 4 fine, n + 1, h/8, w/8)
-        x = self.coarse(self.down(x))
-        return self.conv_out(F.silu(self.norm_out(x)))  # (b, 2 latent, n + 1, h/8, w/8)
+        x = self.conv_in(x)
+        for level in self.down_blocks:
+            for resnet in level.resnets:
+                x = resnet(x)
+            if level.downsamplers:
+                x = level.downsamplers[0](x)
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
 
 
 class Decoder(nn.Module):
-    """Latents to video."""
+    """Latents to pictures: the way back, with one block more on each level."""
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        (fine, coarse), (depth_fine, depth_coarse) = config.channels, config.decoder_depth
-        self.conv_in = CausalConv3d(config.latent_channels, coarse, (3, 3, 3))
-        self.coarse = nn.Sequential(*[ResidualBlock(coarse) for _ in range(depth_coarse)])
-        self.up = CausalConv3d(coarse, 4 * fine, (1, 1, 1))
-        self.fine = nn.Sequential(*[ResidualBlock(fine) for _ in range(depth_fine)])
-        self.norm_out, self.conv_out = ChannelNorm(fine), CausalConv3d(fine, config.in_channels * 4 * 4 * 4, (1, 3, 3))
+        widths, count = config.block_out_channels[::-1], config.layers_per_block
+        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.mid_block = Middle(widths[0], None, config)
+        self.up_blocks, width = nn.ModuleList(), widths[0]
+        for level, out in enumerate(widths):
+            block = Level([(width, out), *[(out, out)] * count], None, config, attention=False)
+            last = level == len(widths) - 1
+            block.upsamplers = None if last else nn.ModuleList([Upsample(out)])
+            self.up_blocks.append(block)
+            width = out
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, width, config.norm_eps)
+        self.conv_out = nn.Conv2d(width, config.in_channels, 3, padding=1)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        x = self.coarse(self.conv_in(z.contiguous(memory_format=torch.channels_last_3d)))
-        x = rearrange(self.up(x), "b (c q r) t h w -> b c t (h q) (w r)", q=2, r=2)
-        x = self.fine(x.contiguous(memory_format=torch.channels_last_3d))
-        x = self.conv_out(F.silu(self.norm_out(x)))
-        x = rearrange(x, "b (c p q r) t h w -> b c (t p) (h q) (w r)", p=4, q=4, r=4)
-        return x[:, :, 3:]  # the first frame stood for four
+        x = self.mid_block(self.conv_in(z))
+        for level in self.up_blocks:
+            for resnet in level.resnets:
+                x = resnet(x)
+            if level.upsamplers:
+                x = level.upsamplers[0](x)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
-class VideoVAE(nn.Module):
-    """Encoder, decoder, and the scale that brings latents to mean 0 and standard deviation 1 per channel."""
+class VAE(nn.Module):
+    """Encoder and decoder for pictures (b, c, h, w) in [-1, 1], and the number that scales latents.
 
-    def __init__(self, config: VAEConfig = VAEConfig()):
+    Raises:
+        ValueError: the config contradicts itself.
+    """
+
+    def __init__(self, config: VAEConfig):
         super().__init__()
+        if not config.block_out_channels or config.layers_per_block < 1 or config.norm_num_groups < 1:
+            raise ValueError("An autoencoder has 1 level or more, with 1 block or more each, and a norm 1 group or more.")
+        unfit = [width for width in config.block_out_channels if width % config.norm_num_groups]
+        if unfit:
+            raise ValueError(
+                f"{unfit[0]} channels cannot be divided into {config.norm_num_groups} groups; choose a multiple."
+            )
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        shape = (config.latent_channels, 1, 1, 1)
-        self.register_buffer("latent_mean", torch.zeros(shape))
-        self.register_buffer("latent_std", torch.ones(shape))
+        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
-    def config_dict(self) -> dict:
-        return asdict(self.config)
+    @property
+    def factor(self) -> int:
+        """How many times smaller latents are than pictures, along each side."""
+        return 2 ** (len(self.config.block_out_channels) - 1)
 
-    def posterior(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """q(z | x): mean and log-variance, each (b, latent, n + 1, h/8, w/8), not yet normalised.
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """q(z | x): mean and log-variance, each (b, latent, h / f, w / f), not yet scaled.
 
         Raises:
-            ValueError: the video is not (b, 3, 4n + 1, h, w) with h and w divisible by 8.
+            ValueError: these are no pictures of that many channels with sides in multiples of the factor.
         """
-        if video.ndim != 5 or video.shape[1] != self.config.in_channels:
-            raise ValueError(f"A video is (b, {self.config.in_channels}, t, h, w); this tensor is {tuple(video.shape)}.")
-        t, h, w = video.shape[2:]
-        if t % 4 != 1 or h % 8 or w % 8:
+        if x.ndim != 4 or x.shape[1] != self.config.in_channels or any(side % self.factor for side in x.shape[2:]):
             raise ValueError(
-                f"The VAE takes 4n + 1 frames with sides divisible by 8, and got {t} frames of {h}x{w}; "
-                f"{max(1, round((t - 1) / 4) * 4 + 1)} frames of {max(8, round(h / 8) * 8)}x{max(8, round(w / 8) * 8)} would do."
+                f"Pictures (b, {self.config.in_channels}, h, w) with sides in multiples of {self.factor} are needed; "
+                f"these are {tuple(x.shape)}."
             )
-        mean, log_var = self.encoder(video).float().chunk(2, dim=1)
-        return mean, log_var.clamp(-20, 10)
+        mean, log_var = self.quant_conv(self.encoder(x)).float().chunk(2, dim=1)
+        return mean, log_var.clamp(-30, 20)
 
-    def encode(self, video: torch.Tensor) -> torch.Tensor:
-        """Video (b, 3, 4n + 1, h, w) in [-1, 1] to normalised latents (b, latent, n + 1, h/8, w/8): the posterior's mean."""
-        return (self.posterior(video)[0] - self.latent_mean) / self.latent_std
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Pictures (b, c, h, w) in [-1, 1] to scaled latents (b, latent, h / f, w / f): the posterior's mean."""
+        return self.posterior(x)[0] * self.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised latents (b, latent, n + 1, h, w) to video (b, 3, 4n + 1, 8h, 8w); values may pass [-1, 1] slightly."""
-        return self.decoder(latents * self.latent_std + self.latent_mean).float()
+        """Scaled latents (b, latent, h, w) to pictures (b, c, f h, f w); values may pass [-1, 1] slightly.
 
-    def loss(self, video: torch.Tensor, *, generator: torch.Generator, kl_weight: float) -> dict[str, torch.Tensor]:
-        """The negative evidence lower bound, up to scale (Kingma & Welling 2013, eq. 10): mse + kl_weight * kl.
-
-        Both are means, over pixels and over latents. Returns loss, mse and kl; the noise is drawn on the CPU.
+        Raises:
+            ValueError: latents of another number of channels.
         """
-        mean, log_var = self.posterior(video)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
-        decoded = self.decoder(mean + (0.5 * log_var).exp() * noise).float()
-        mse = F.mse_loss(decoded, video)
-        kl = 0.5 * (mean.pow(2) + log_var.exp() - 1 - log_var).mean()
-        return {"loss": mse + kl_weight * kl, "mse": mse, "kl": kl}
+        if latents.ndim != 4 or latents.shape[1] != self.config.latent_channels:
+            raise ValueError(f"Latents are (b, {self.config.latent_channels}, h, w), and these are {tuple(latents.shape)}.")
+        return self.decoder(self.post_quant_conv(latents / self.config.scaling_factor)).float()
 
+    def loss(self, x: torch.Tensor, *, generator: torch.Generator, kl_weight: float) -> dict[str, torch.Tensor]:
+        """`bound` for a batch of pictures, with one sample of each posterior."""
+        mean, log_var = self.posterior(x)
+        z = sample_posterior(mean, log_var, generator)
+        return bound(self.decoder(self.post_quant_conv(z)).float(), x, mean, log_var, kl_weight)
 
-def psnr(video: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of each video of a batch, for values in [-1, 1]: (b,)."""
-    mse = (video.clamp(-1, 1) - reference).pow(2).flatten(1).mean(1)
-    return 10 * torch.log10(4 / mse)
+    @classmethod
+    def from_pretrained(cls, name: str) -> VAE:
+        """Weights in the format of diffusers' AutoencoderKL, such as stabilityai/sd-vae-ft-ema: a folder, or a ModelScope id.
+
+        Raises:
+            ValueError: it is not there, not whole, or not of this form.
+        """
+        config, tensors = published.read(name)
+        vae = cls(VAEConfig(**published.vae_sizes(config)))
+        checkpoints.fill(vae, published.vae_tensors(tensors), "weights")
+        return vae.eval()

@@ -1,70 +1,123 @@
-"""The causal video VAE: causality, shapes, the bound's closed form, refusals."""
+"""Chapter 06's image VAE: parity with diffusers' AutoencoderKL, old attention names, refusals."""
+
+import json
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
-from sora_course.vae import VAEConfig, VideoVAE, psnr
+from sora_course.vae import VAE, VAEConfig, kl_divergence, sample_posterior
+
+SIZES = {
+    "two levels": {"block_out_channels": [16, 32], "layers_per_block": 1, "norm_num_groups": 8, "latent_channels": 4},
+    "three levels, gray": {
+        "block_out_channels": [8, 16, 24], "layers_per_block": 2, "norm_num_groups": 4, "latent_channels": 3,
+        "in_channels": 1, "out_channels": 1, "scaling_factor": 0.5,
+    },
+    "one level": {"block_out_channels": [16], "layers_per_block": 2, "norm_num_groups": 8, "latent_channels": 16},
+}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def vae():
+def theirs(name, folder):
     torch.manual_seed(0)
-    vae = VideoVAE(VAEConfig(latent_channels=4, channels=(8, 8)))
-    for p in vae.parameters():  # residual branches start as zero; give them something to do
+    levels = len(SIZES[name]["block_out_channels"])
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * levels, "up_block_types": ["UpDecoderBlock2D"] * levels}
+    model = AutoencoderKL(**SIZES[name], **blocks).eval()
+    for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
-    return vae
+    model.save_pretrained(folder)
+    return model
 
 
-@pytest.mark.parametrize("frames, latent_frames", [(1, 1), (5, 2), (17, 5)])
-def test_4n_plus_1_frames_become_n_plus_1(vae, frames, latent_frames):
-    latents = vae.encode(torch.zeros(2, 3, frames, 16, 24))
-    assert latents.shape == (2, 4, latent_frames, 2, 3)
-    assert vae.decode(latents).shape == (2, 3, frames, 16, 24)
+def agree(ours, reference):
+    return (ours - reference).abs().max() <= 1e-5 * reference.abs().max()
 
 
-def test_no_latent_frame_depends_on_later_frames(vae, generator):
-    video = torch.randn(1, 3, 17, 16, 16, generator=generator, requires_grad=True)
-    for i in range(5):
-        (gradient,) = torch.autograd.grad(vae.encode(video)[:, :, i].sum(), video)
-        reached = gradient.abs().sum((0, 1, 3, 4)) > 0
-        assert not reached[4 * i + 1 :].any() and reached[max(0, 4 * i - 3) : 4 * i + 1].all()
+@pytest.mark.parametrize("name", SIZES)
+def test_parity_with_diffusers(name, tmp_path, generator):
+    reference, channels = theirs(name, tmp_path), SIZES[name].get("in_channels", 3)
+    ours = VAE.from_pretrained(tmp_path)
+    x = torch.randn(2, channels, 24, 40, generator=generator)
+    with torch.no_grad():
+        distribution = reference.encode(x).latent_dist
+        mean, log_var = ours.posterior(x)
+        assert agree(mean, distribution.mean) and agree(log_var, distribution.logvar)
+        assert agree(kl_divergence(mean, log_var).sum((1, 2, 3)), distribution.kl())
+        latents = distribution.mean * reference.config.scaling_factor
+        assert agree(ours.encode(x), latents)
+        assert agree(ours.decode(latents), reference.decode(latents / reference.config.scaling_factor).sample)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters())
 
 
-def test_no_frame_depends_on_later_latents_and_a_still_is_the_first_frame(vae, generator):
-    latents = torch.randn(1, 4, 5, 2, 2, generator=generator)
-    whole = vae.decode(latents)
-    for n in (1, 2, 4):
-        assert torch.allclose(vae.decode(latents[:, :, :n]), whole[:, :, : 4 * n - 3], atol=1e-5)
+def test_the_published_size():
+    with torch.device("meta"):  # stabilityai/sd-vae-ft-ema
+        vae = VAE(VAEConfig(block_out_channels=(128, 256, 512, 512), layers_per_block=2, norm_num_groups=32))
+    assert sum(p.numel() for p in vae.parameters()) == 83_653_863 and vae.factor == 8
 
 
-def test_kl_is_that_of_torch_distributions(vae, generator):
-    from torch.distributions import Normal, kl_divergence
+def test_old_attention_names_are_read(tmp_path, generator):
+    from safetensors.torch import load_file, save_file
 
-    video = torch.randn(2, 3, 5, 16, 16, generator=generator).clamp(-1, 1)
-    mean, log_var = vae.posterior(video)
-    expected = kl_divergence(Normal(mean, (0.5 * log_var).exp()), Normal(0.0, 1.0)).mean()
-    loss = vae.loss(video, generator=generator, kl_weight=0.5)
-    assert torch.allclose(loss["kl"], expected, rtol=1e-5) and torch.allclose(loss["loss"], loss["mse"] + 0.5 * loss["kl"])
+    reference = theirs("two levels", tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    renamed = {}
+    for name, tensor in load_file(path).items():
+        for new, before in old.items():
+            name = name.replace(new, before)
+        matrix = "attentions" in name and tensor.ndim == 2
+        renamed[name] = tensor[:, :, None, None].contiguous() if matrix else tensor  # the oldest had 1x1 convolutions
+    save_file(renamed, path)
+    x = torch.randn(1, 3, 16, 16, generator=generator)
+    with torch.no_grad():
+        assert agree(VAE.from_pretrained(tmp_path).posterior(x)[0], reference.encode(x).latent_dist.mean)
 
 
-def test_normalising_latents_changes_no_film(vae, generator):
-    video = torch.randn(1, 3, 5, 16, 16, generator=generator)
-    before = vae.decode(vae.encode(video))
-    vae.latent_mean.fill_(0.3)
-    vae.latent_std.fill_(2.0)
-    assert torch.allclose(vae.decode(vae.encode(video)), before, atol=1e-5)
+def test_a_sample_has_the_posteriors_mean_and_deviation_and_gradients(generator):
+    mean, log_var = torch.full((20000,), 2.0, requires_grad=True), torch.full((20000,), -1.0, requires_grad=True)
+    z = sample_posterior(mean, log_var, generator)
+    assert abs(z.mean() - 2.0) < 0.02 and abs(z.std() - 0.6065) < 0.02
+    z.sum().backward()
+    assert torch.equal(mean.grad, torch.ones(20000)) and torch.allclose(log_var.grad, 0.5 * (z - 2.0).detach(), atol=1e-5)
 
 
-def test_psnr_of_a_known_error():
-    reference = torch.zeros(2, 3, 1, 8, 8)
-    assert torch.allclose(psnr(reference + 0.02, reference), torch.full((2,), 40.0))
+def test_every_weight_learns(generator):
+    torch.manual_seed(0)
+    vae = VAE(VAEConfig(block_out_channels=(16, 16)))
+    for p in vae.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    vae.loss(torch.randn(2, 3, 16, 16, generator=generator), generator=generator, kl_weight=0.1)["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vae.parameters())
 
 
 @pytest.mark.parametrize(
-    "shape, said",
-    [((1, 3, 16, 16, 16), "4n . 1 frames.*17 frames of 16x16"), ((1, 3, 17, 20, 16), "17 frames of 16x16"), ((3, 17, 16, 16), "A video is"),
-     ((1, 1, 17, 16, 16), "A video is")],
-)  # fmt: skip
-def test_videos_it_cannot_take(vae, shape, said):
+    "call, said",
+    [
+        (lambda: VAE(VAEConfig(block_out_channels=())), "1 level or more"),
+        (lambda: VAE(VAEConfig(block_out_channels=(30, 60))), "cannot be divided into 8 groups"),
+        (lambda: VAE(VAEConfig()).encode(torch.zeros(1, 3, 15, 16)), "multiples of 2"),
+        (lambda: VAE(VAEConfig()).encode(torch.zeros(1, 1, 16, 16)), r"\(b, 3, h, w\)"),
+        (lambda: VAE(VAEConfig()).decode(torch.zeros(1, 3, 8, 8)), r"Latents are \(b, 4, h, w\)"),
+    ],
+)
+def test_refusals(call, said):
     with pytest.raises(ValueError, match=said):
-        vae.encode(torch.zeros(shape))
+        call()
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"block_out_channels": None}, "a list of numbers"),
+        ({"down_block_types": ["DownBlock2D", "DownEncoderBlock2D"]}, "latent diffusion's form"),
+        ({"use_quant_conv": False}, "use_quant_conv = False"),
+        ({"latent_channels": "4"}, "a number is expected"),
+        ({"latent_channels": 8}, "does not fit its config"),
+    ],
+)
+def test_foreign_configs(changes, said, tmp_path):
+    theirs("two levels", tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=said):
+        VAE.from_pretrained(tmp_path)

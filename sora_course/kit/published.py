@@ -100,6 +100,47 @@ def unet_sizes(config: dict) -> dict:
     return sizes | {"block_out_channels": tuple(config["block_out_channels"]), "attention": attention}
 
 
+# diffusers' AutoencoderKL ---------------------------------------------------------------------------------------------
+_VAE_FIXED = {
+    "act_fn": "silu", "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True,
+    "shift_factor": None, "latents_mean": None, "latents_std": None,
+}  # fmt: skip
+_VAE_BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+
+
+def vae_sizes(config: dict) -> dict:
+    """The arguments of `VAEConfig` in the config.json of an AutoencoderKL.
+
+    Raises:
+        ValueError: it is of another model, or asks for something that the latent diffusion paper's autoencoder does not have.
+    """
+    widths = config.get("block_out_channels")
+    if not isinstance(widths, list) or not widths or not all(isinstance(width, int) for width in widths):
+        raise ValueError(f"In config.json block_out_channels is {widths!r}, and a list of numbers is expected of an AutoencoderKL.")
+    unusual = [f"{key} = {config[key]!r}" for key, value in _VAE_FIXED.items() if config.get(key, value) != value]
+    unusual += [f"{key} = {config.get(key)!r}" for key, kind in _VAE_BLOCKS.items() if config.get(key) != [kind] * len(widths)]
+    if config.get("in_channels", 3) != config.get("out_channels", 3):
+        unusual.append("other channels out than in")
+    if unusual:
+        raise ValueError(f"Only autoencoders of latent diffusion's form can be loaded; this one has {', '.join(unusual)}.")
+    sizes = {"in_channels": 3, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.18215}
+    sizes = {key: config.get(key, value) for key, value in sizes.items()}
+    wrong = [key for key, value in sizes.items() if not isinstance(value, (int, float))]
+    if wrong:
+        raise ValueError(f"In config.json {wrong[0]} is {sizes[wrong[0]]!r}, and a number is expected.")
+    return sizes | {"block_out_channels": tuple(widths)}
+
+
+def vae_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of an AutoencoderKL under their present names; old ones had 1x1 convolutions in the middle's attention."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        for old, new in OLD_ATTENTION_NAMES.items():
+            name = name.replace(old, new)
+        renamed[name] = tensor.flatten(1) if ".attentions." in name and tensor.ndim == 4 else tensor
+    return renamed
+
+
 # transformers' ViT and ViViT, torchvision's VisionTransformer ------------------------------------------------------------------
 _VIT_FIXED = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
 _VIVIT_FIXED = {"model_type": "vivit", "hidden_act": "gelu_fast", "qkv_bias": True}
