@@ -1,13 +1,15 @@
 """Chapter 06: the causal video VAE, which makes a film 8 x 8 times smaller in space and 4 times in time.
 
 Causal in time as in Yu et al. 2023 (MAGVIT-v2): the first frame is encoded on its own and every later latent frame holds
-four more, so 4n + 1 frames become n + 1 latent frames and a still becomes one. No layer looks ahead in time or averages
+four more, so 4n + 1 frames become n + 1 latent frames and a still becomes one. (Four and eight are what the shipped model
+has; shapes below say 4, h/4 and h/8 for the config's time_factor, patch_size and twice that.) No layer looks ahead in time or averages
 over it, so later frames never change earlier ones, and a long film goes through piece by piece: each convolution
 keeps the last frames that it saw (`Memory`), and nothing else crosses from one piece to the next.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -18,7 +20,7 @@ from einops import rearrange
 
 from .vae import bound, sample_posterior
 
-Memory = dict[nn.Module, torch.Tensor]  # what each convolution saw last, or for the encoder that it has begun
+Memory = dict[nn.Module, torch.Tensor]  # what each module saw last
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,16 @@ class VideoVAEConfig:
     in_channels: int = 3
     latent_channels: int = 16
     channels: tuple[int, int] = (128, 192)
+    encoder_channels: tuple[int, int] | None = None  # None: as many as the decoder
     encoder_depth: tuple[int, int] = (1, 1)
     decoder_depth: tuple[int, int] = (2, 2)
+    time_factor: int = 4  # so many frames become one latent frame, but for the first
+    patch_size: int = 4  # half of the factor in space
+    time_kernel: int = 3  # how many latent frames a convolution sees: itself and the ones before
+
+    @property
+    def space_factor(self) -> int:
+        return 2 * self.patch_size
 
 
 # Layers --------------------------------------------------------------------------------------------------------------
@@ -68,9 +78,9 @@ class ChannelNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """x + f(x); f starts as zero, so that a fresh network is as shallow as it can be."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, time_kernel: int):
         super().__init__()
-        self.norm1, self.conv1 = ChannelNorm(channels), CausalConv3d(channels, channels, (3, 3, 3))
+        self.norm1, self.conv1 = ChannelNorm(channels), CausalConv3d(channels, channels, (time_kernel, 3, 3))
         self.norm2, self.conv2 = ChannelNorm(channels), CausalConv3d(channels, channels, (1, 3, 3))
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
@@ -86,18 +96,22 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VideoVAEConfig):
         super().__init__()
-        (fine, coarse), (depth_fine, depth_coarse) = config.channels, config.encoder_depth
-        self.conv_in = CausalConv3d(config.in_channels * 4 * 4 * 4, fine, (1, 3, 3))
-        self.fine = nn.ModuleList(ResidualBlock(fine) for _ in range(depth_fine))
+        (fine, coarse), (depth_fine, depth_coarse) = config.encoder_channels or config.channels, config.encoder_depth
+        self.patch = {"p": config.time_factor, "q": config.patch_size, "r": config.patch_size}
+        self.conv_in = CausalConv3d(config.in_channels * math.prod(self.patch.values()), fine, (1, 3, 3))
+        self.fine = nn.ModuleList(ResidualBlock(fine, config.time_kernel) for _ in range(depth_fine))
         self.down = CausalConv3d(4 * fine, coarse, (1, 1, 1))
-        self.coarse = nn.ModuleList(ResidualBlock(coarse) for _ in range(depth_coarse))
+        self.coarse = nn.ModuleList(ResidualBlock(coarse, config.time_kernel) for _ in range(depth_coarse))
         self.norm_out, self.conv_out = ChannelNorm(coarse), CausalConv3d(coarse, 2 * config.latent_channels, (1, 3, 3))
 
     def forward(self, x: torch.Tensor, memory: Memory | None = None) -> torch.Tensor:
         """4n + 1 frames; 4n where the memory knows of earlier ones."""
-        if not memory:
-            x = torch.cat([x[:, :, :1].expand(-1, -1, 3, -1, -1), x], dim=2)  # the first frame fills a group of four
-        x = rearrange(x, "b c (t p) (h q) (w r) -> b (c p q r) t h w", p=4, q=4, r=4)  # (b, 192, n + 1, h/4, w/4)
+        if memory is None or self not in memory:
+            front = x[:, :, :1].expand(-1, -1, self.patch["p"] - 1, -1, -1)
+            x = torch.cat([front, x], dim=2)  # the first frame fills a group of four
+        if memory is not None:
+            memory[self] = x[:, :, -1:]
+        x = rearrange(x, "b c (t p) (h q) (w r) -> b (c p q r) t h w", **self.patch)  # (b, 192, n + 1, h/4, w/4)
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last_3d))
         for block in self.fine:
             x = block(x, memory)
@@ -113,15 +127,19 @@ class Decoder(nn.Module):
     def __init__(self, config: VideoVAEConfig):
         super().__init__()
         (fine, coarse), (depth_fine, depth_coarse) = config.channels, config.decoder_depth
-        self.conv_in = CausalConv3d(config.latent_channels, coarse, (3, 3, 3))
-        self.coarse = nn.ModuleList(ResidualBlock(coarse) for _ in range(depth_coarse))
+        self.patch = {"p": config.time_factor, "q": config.patch_size, "r": config.patch_size}
+        self.conv_in = CausalConv3d(config.latent_channels, coarse, (config.time_kernel, 3, 3))
+        self.coarse = nn.ModuleList(ResidualBlock(coarse, config.time_kernel) for _ in range(depth_coarse))
         self.up = CausalConv3d(coarse, 4 * fine, (1, 1, 1))
-        self.fine = nn.ModuleList(ResidualBlock(fine) for _ in range(depth_fine))
-        self.norm_out, self.conv_out = ChannelNorm(fine), CausalConv3d(fine, config.in_channels * 4 * 4 * 4, (1, 3, 3))
+        self.fine = nn.ModuleList(ResidualBlock(fine, config.time_kernel) for _ in range(depth_fine))
+        out = config.in_channels * math.prod(self.patch.values())
+        self.norm_out, self.conv_out = ChannelNorm(fine), CausalConv3d(fine, out, (1, 3, 3))
 
     def forward(self, z: torch.Tensor, memory: Memory | None = None) -> torch.Tensor:
         """4n + 1 frames from n + 1 latent frames; 4n from n where the memory knows of earlier ones."""
-        begun = bool(memory)
+        begun = memory is not None and self in memory
+        if memory is not None:
+            memory[self] = z[:, :, -1:]
         x = self.conv_in(z.contiguous(memory_format=torch.channels_last_3d), memory)
         for block in self.coarse:
             x = block(x, memory)
@@ -130,8 +148,8 @@ class Decoder(nn.Module):
         for block in self.fine:
             x = block(x, memory)
         x = self.conv_out(F.silu(self.norm_out(x)))
-        x = rearrange(x, "b (c p q r) t h w -> b c (t p) (h q) (w r)", p=4, q=4, r=4)
-        return x if begun else x[:, :, 3:]  # the first frame stood for four
+        x = rearrange(x, "b (c p q r) t h w -> b c (t p) (h q) (w r)", **self.patch)
+        return x if begun else x[:, :, self.patch["p"] - 1 :]  # the first frame stood for four
 
 
 class VideoVAE(nn.Module):
@@ -150,13 +168,14 @@ class VideoVAE(nn.Module):
 
     def check_video(self, video: torch.Tensor) -> None:
         """Raises ValueError where a video is not (b, in_channels, 4n + 1, h, w) with h and w divisible by 8."""
+        p, q = self.config.time_factor, self.config.space_factor
         if video.ndim != 5 or video.shape[1] != self.config.in_channels:
             raise ValueError(f"A video is (b, {self.config.in_channels}, t, h, w); this tensor is {tuple(video.shape)}.")
         t, h, w = video.shape[2:]
-        if t % 4 != 1 or h % 8 or w % 8 or not h * w:
+        if t < 1 or (t - 1) % p or h % q or w % q or not h * w:
             raise ValueError(
-                f"The VAE takes 4n + 1 frames with sides divisible by 8, and got {t} frames of {h}x{w}; "
-                f"{max(1, round((t - 1) / 4) * 4 + 1)} frames of {max(8, round(h / 8) * 8)}x{max(8, round(w / 8) * 8)} would do."
+                f"The VAE takes {p}n + 1 frames with sides divisible by {q}, and got {t} frames of {h}x{w}; "
+                f"{max(1, round((t - 1) / p) * p + 1)} frames of {max(q, round(h / q) * q)}x{max(q, round(w / q) * q)} would do."
             )
 
     def posterior(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,7 +217,8 @@ class VideoVAE(nn.Module):
         self.check_video(video)
         _check_chunk(chunk)
         memory: Memory = {}
-        ends = [*range(4 * chunk - 3, video.shape[2], 4 * chunk), video.shape[2]]
+        step = self.config.time_factor * chunk
+        ends = [*range(step - self.config.time_factor + 1, video.shape[2], step), video.shape[2]]
         for start, end in zip([0, *ends], ends):
             mean = self.encoder(video[:, :, start:end], memory).float().chunk(2, dim=1)[0]
             yield (mean - self.latent_mean) / self.latent_std

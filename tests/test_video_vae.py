@@ -23,6 +23,21 @@ def test_4n_plus_1_frames_become_n_plus_1(vae, frames, latent_frames):
     assert vae.decode(latents).shape == (2, 3, frames, 16, 24)
 
 
+@pytest.mark.parametrize("time_factor, patch_size, time_kernel", [(1, 2, 3), (2, 4, 1), (8, 8, 2)])
+def test_other_factors(time_factor, patch_size, time_kernel, generator):
+    sizes = {"time_factor": time_factor, "patch_size": patch_size, "time_kernel": time_kernel}
+    vae = VideoVAE(VideoVAEConfig(latent_channels=4, channels=(8, 16), encoder_channels=(8, 8), **sizes))
+    video = torch.randn(1, 3, 2 * time_factor + 1, 32, 16, generator=generator)
+    latents = vae.encode(video)
+    assert latents.shape == (1, 4, 3, 32 // (2 * patch_size), 16 // (2 * patch_size))
+    film = vae.decode(latents)
+    assert film.shape == video.shape
+    assert torch.allclose(torch.cat(list(vae.decode_in_chunks(latents, 1)), dim=2), film, atol=1e-5)
+    assert torch.allclose(torch.cat(list(vae.encode_in_chunks(video, 2)), dim=2), latents, atol=1e-5)
+    with pytest.raises(ValueError, match=f"sides divisible by {2 * patch_size}"):
+        vae.encode(video[..., :-1])
+
+
 def test_no_latent_frame_depends_on_later_frames(vae, generator):
     video = torch.randn(1, 3, 17, 16, 16, generator=generator, requires_grad=True)
     for i in range(5):
