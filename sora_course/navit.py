@@ -1,7 +1,8 @@
 """Chapter 05: NaViT, films of many sizes in one sequence.
 
 Dehghani et al. 2023, Patch n' Pack: NaViT, a Vision Transformer for any Aspect Ratio and Resolution; here over bricks of
-space and time. Several films lie behind each other in one row of tokens, and a mask keeps them apart.
+space and time. Several films lie behind each other in one row of tokens, and a mask keeps them apart. (Blocks are ViT's and
+pooling is a mean; the paper's network normalises queries and keys, has no biases, and pools by attention.)
 
     pieces = [cut(film, (2, 8, 8)) for film in films]             # each film as tokens and their places
     rows = pack([len(piece.patches) for piece in pieces], 256)    # which films share a row of 256
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 
-from .vit import Block
+from .vit import Block, divides
 from .vivit import tubelets
 
 
@@ -57,7 +58,10 @@ class Packed:
         return float((self.film >= 0).float().mean())
 
     def mask(self) -> torch.Tensor | None:
-        """Who may attend to whom, (rows, 1, n, n): tokens of one film to each other. None where each row is just one film."""
+        """Who may attend to whom, (rows, 1, n, n): tokens of one film to each other, and padding to padding, which nobody reads.
+
+        None where each row is just one film.
+        """
         if bool((self.film == self.film[:, :1]).all()):
             return None
         return self.film[:, None, :, None] == self.film[:, None, None, :]
@@ -69,13 +73,15 @@ def cut(film: torch.Tensor, size: tuple[int, int, int]) -> Piece:
     Raises:
         ValueError: it is no film, or a side is not a multiple of the brick's.
     """
+    if film.ndim != 4:
+        raise ValueError(f"One film (c, t, h, w) is cut at a time, and this is {tuple(film.shape)}.")
     patches = tubelets(film[None], size)[0]
     grid = (torch.arange(side // part, device=film.device) for side, part in zip(film.shape[1:], size))
     return Piece(patches, torch.cartesian_prod(*grid))
 
 
 def drop(piece: Piece, keep: float, generator: torch.Generator) -> Piece:
-    """A random share of a film's tokens, at least one, in their order (section 2.1): cheaper steps, and harder to learn by rote.
+    """A random share of a film's tokens, at least one, in their order (section 2.2): cheaper steps, and harder to learn by rote.
 
     Raises:
         ValueError: the share is not in (0, 1].
@@ -122,13 +128,18 @@ def collate(pieces: list[Piece], rows: list[list[int]]) -> Packed:
     """Films as tensors, row by row as `pack` says; one film a row, [[0], [1], ...], is plain padding.
 
     Raises:
-        ValueError: there is no film, the films have different bricks, or the rows do not name each of them once.
+        ValueError: there is no film, one is empty, the films have different bricks, or the rows do not name each of them once.
     """
     if not pieces or sorted(film for row in rows for film in row) != list(range(len(pieces))):
         raise ValueError(f"Each of {len(pieces)} films, at least one, must lie in one row; the rows are {rows}.")
-    widths = {piece.patches.shape[1] for piece in pieces}
-    if len(widths) > 1:
-        raise ValueError(f"Films in one batch need bricks of equal size, and these have {sorted(widths)} numbers.")
+    if any(not len(piece.patches) for piece in pieces):
+        raise ValueError("A film of no tokens cannot be packed; leave it out.")
+    widths, kinds = {piece.patches.shape[1] for piece in pieces}, {piece.patches.dtype for piece in pieces}
+    if len(widths) > 1 or len(kinds) > 1:
+        raise ValueError(
+            f"Films in one batch need bricks of equal size and kind, and these have {sorted(widths)} numbers "
+            f"of {sorted(map(str, kinds))}."
+        )
     n = max(sum(len(pieces[film].patches) for film in row) for row in rows)
     first = pieces[0]
     packed = Packed(
@@ -156,13 +167,17 @@ class NaViT(nn.Module):
     a film of a new shape consists of known places.
 
     Raises:
-        ValueError: the channels are not a multiple of the heads.
+        ValueError: the channels are not a multiple of the heads, or a size does not have three whole numbers.
     """
 
     def __init__(self, config: NaViTConfig = NaViTConfig()):
         super().__init__()
-        if config.hidden_size % config.num_heads:
+        if not divides((config.num_heads,), (config.hidden_size,)):
             raise ValueError(f"{config.hidden_size} channels must be a multiple of the {config.num_heads} heads.")
+        if not divides((1, 1, 1), config.max_grid) or not divides((1, 1, 1), config.tubelet_size):
+            raise ValueError(
+                f"max_grid and tubelet_size are three whole numbers each, not {config.max_grid} and {config.tubelet_size}."
+            )
         self.config = config
         p, q, r = config.tubelet_size
         d = config.hidden_size
@@ -173,7 +188,9 @@ class NaViT(nn.Module):
         self.head = nn.Linear(d, config.num_classes)
 
     def forward(self, packed: Packed) -> torch.Tensor:
-        """Raises ValueError where bricks have another size, or a place lies outside max_grid."""
+        """Raises ValueError where bricks have another size or are no real numbers, or a place lies outside max_grid."""
+        if not packed.patches.is_floating_point():
+            raise ValueError(f"Films are in real numbers, and these are of {packed.patches.dtype}.")
         if packed.patches.shape[-1] != self.embed.in_features:
             raise ValueError(
                 f"Bricks of {self.config.in_channels} channels and {self.config.tubelet_size} hold {self.embed.in_features} "

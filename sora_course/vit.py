@@ -37,33 +37,63 @@ class ViTConfig:
 
 
 # Patches -------------------------------------------------------------------------------------------------------------
+def divides(parts: tuple[int, ...], sides: tuple[int, ...]) -> bool:
+    """Whether both are as many whole numbers above 0, and each side is a multiple of its part."""
+    numbers = all(
+        isinstance(numbers, (tuple, list)) and all(type(n) is int and n > 0 for n in numbers) for numbers in (parts, sides)
+    )
+    return numbers and len(parts) == len(sides) and all(side % part == 0 for side, part in zip(sides, parts))
+
+
 def patchify(x: torch.Tensor, patch_size: int) -> torch.Tensor:
     """Cut pictures (b, c, h, w) into patches, row by row: (b, n, c p p).
 
     Raises:
         ValueError: a side is not a multiple of the patch size.
     """
-    if x.ndim != 4 or x.shape[2] % patch_size or x.shape[3] % patch_size:
+    if x.ndim != 4 or not divides((patch_size, patch_size), tuple(x.shape[2:])):
         raise ValueError(
-            f"Pictures (b, c, h, w) with sides in multiples of {patch_size} are needed; these are {tuple(x.shape)}."
+            f"Pictures (b, c, h, w) with sides in multiples of {patch_size}, a whole number, are needed; "
+            f"these are {tuple(x.shape)}."
         )
     return rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=patch_size, q=patch_size)
 
 
 def unpatchify(patches: torch.Tensor, patch_size: int, grid: tuple[int, int]) -> torch.Tensor:
-    """Put patches (b, n, c p p) of a grid of (rows, columns) together again: (b, c, h, w)."""
+    """Put patches (b, n, c p p) of a grid of (rows, columns) together again: (b, c, h, w).
+
+    Raises:
+        ValueError: the grid has another number of patches, or they are of another size.
+    """
+    if patches.ndim != 3 or patches.shape[1] != grid[0] * grid[1] or not divides((patch_size**2,), (patches.shape[2],)):
+        raise ValueError(
+            f"A grid of {grid} and patches of {patch_size}x{patch_size} need (b, {grid[0] * grid[1]}, c {patch_size**2}) "
+            f"numbers, and these are {tuple(patches.shape)}."
+        )
     return rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=grid[0], w=grid[1], p=patch_size, q=patch_size)
 
 
 # Positions -----------------------------------------------------------------------------------------------------------
 def sincos_positions(grid: tuple[int, int], hidden_size: int) -> torch.Tensor:
-    """Sines and cosines of row and column, half of the channels each, never learned: (n, hidden_size)."""
+    """Sines and cosines of row and column, half of the channels each, never learned: (n, hidden_size), as in DiT.
+
+    Raises:
+        ValueError: the number of channels is not a multiple of 4.
+    """
+    if hidden_size % 4:
+        raise ValueError(f"Rows and columns have sines and cosines each, so channels go by fours, and {hidden_size} do not.")
     rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     return torch.cat([sincos(rows.flatten(), hidden_size // 2), sincos(columns.flatten(), hidden_size // 2)], dim=1)
 
 
 def resize_positions(positions: torch.Tensor, old: tuple[int, int], new: tuple[int, int]) -> torch.Tensor:
-    """Learned positions (n, d) of a grid for a grid of another size, as a picture is enlarged (section 3.2): (m, d)."""
+    """Learned positions (n, d) of a grid for a grid of another size, as a picture is enlarged (section 3.2): (m, d).
+
+    Raises:
+        ValueError: the old grid has another number of places.
+    """
+    if len(positions) != old[0] * old[1]:
+        raise ValueError(f"A grid of {old} has {old[0] * old[1]} places, and there are positions for {len(positions)}.")
     if old == new:
         return positions
     picture = rearrange(positions, "(h w) d -> 1 d h w", h=old[0])
@@ -104,9 +134,11 @@ class Block(nn.Module):
     The arguments are those of a config; approximate is nn.GELU's.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, norm_eps: float = 1e-6, approximate: str = "none"):
+    def __init__(
+        self, hidden_size: int, num_heads: int, mlp_ratio: float, norm_eps: float = 1e-6, approximate: str = "none"
+    ):
         super().__init__()
-        inner = int(mlp_ratio * hidden_size)
+        inner = round(mlp_ratio * hidden_size)
         self.norm1 = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.attention = Attention(hidden_size, num_heads)
         self.norm2 = nn.LayerNorm(hidden_size, eps=norm_eps)
@@ -130,11 +162,12 @@ class ViT(nn.Module):
             raise ValueError(
                 f"Positions are one of {', '.join(POSITIONS)}, and pool is one of {', '.join(POOLS)}; not {config}."
             )
-        if any(side % config.patch_size for side in config.image_size):
+        if not divides((config.patch_size, config.patch_size), config.image_size):
             raise ValueError(
-                f"Pictures of {config.image_size} cannot be cut into patches of {config.patch_size}; choose a divisor."
+                f"Pictures of {config.image_size} cannot be cut into patches of {config.patch_size}; "
+                "give (height, width) and a whole number that divides both."
             )
-        if config.hidden_size % config.num_heads or config.hidden_size % 4:
+        if not divides((config.num_heads,), (config.hidden_size,)) or config.hidden_size % 4:
             raise ValueError(f"{config.hidden_size} channels must be a multiple of 4 and of the {config.num_heads} heads.")
         self.config = config
         self.grid = tuple(side // config.patch_size for side in config.image_size)
@@ -150,8 +183,11 @@ class ViT(nn.Module):
 
     def tokens(self, x: torch.Tensor) -> torch.Tensor:
         """Patches with their positions, and the class token in front of them where there is one: (b, n, d)."""
-        if x.ndim != 4 or x.shape[1] != self.config.in_channels or not len(x):
-            raise ValueError(f"Pictures are (b, {self.config.in_channels}, h, w), at least one; these are {tuple(x.shape)}.")
+        if x.ndim != 4 or x.shape[1] != self.config.in_channels or not len(x) or not x.is_floating_point():
+            raise ValueError(
+                f"Pictures are (b, {self.config.in_channels}, h, w), at least one, in real numbers; these are {tuple(x.shape)} "
+                f"of {x.dtype}."
+            )
         tokens = self.embed(patchify(x, self.config.patch_size))
         grid = (x.shape[2] // self.config.patch_size, x.shape[3] // self.config.patch_size)
         extra = self.class_token is not None
@@ -204,14 +240,19 @@ class ViT(nn.Module):
         Raises:
             ValueError: the model is another one.
         """
-        if type(model).__name__ != "VisionTransformer":
-            raise ValueError(f"A torchvision VisionTransformer is needed, and this is a {type(model).__name__}.")
-        layers = model.encoder.layers
+        from torchvision.models import VisionTransformer
+
+        if not isinstance(model, VisionTransformer) or not isinstance(model.conv_proj, nn.Conv2d) or len(model.heads) != 1:
+            raise ValueError(
+                "A VisionTransformer of torchvision with one layer for its patches and one for its classes is needed, "
+                f"not this {type(model).__name__}."
+            )
+        layers, tensors = model.encoder.layers, published.vit_tensors_of_torchvision(model.state_dict())
         config = ViTConfig(
             image_size=(model.image_size, model.image_size), patch_size=model.patch_size, hidden_size=model.hidden_dim,
             depth=len(layers), num_heads=layers[0].num_heads, mlp_ratio=model.mlp_dim / model.hidden_dim,
-            num_classes=model.num_classes,
+            num_classes=len(tensors["head.bias"]), norm_eps=layers[0].ln_1.eps,
         )  # fmt: skip
-        net = cls(config)
-        checkpoints.fill(net, published.vit_tensors_of_torchvision(model.state_dict()), "weights")
+        net = cls(config).to(model.class_token)
+        checkpoints.fill(net, tensors, "weights")
         return net.eval()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 
 from .kit import checkpoints, published
-from .vit import POOLS, Attention, Block, ViT, resize_positions
+from .vit import POOLS, Attention, Block, ViT, divides, resize_positions
 
 LAYOUTS = ("joint", "factorised_encoder", "factorised_attention", "factorised_dot_product")  # models 1 to 4
 INFLATIONS = ("central", "average")
@@ -47,8 +47,12 @@ def sample_frames(x: torch.Tensor, count: int) -> torch.Tensor:
     Raises:
         ValueError: the film has fewer frames, or none are asked for.
     """
+    if x.ndim != 5:
+        raise ValueError(
+            f"Films are (b, c, t, h, w), and these are {tuple(x.shape)}; put a single one into a batch with film[None]."
+        )
     frames = x.shape[2]
-    if not 1 <= count <= frames:
+    if type(count) is not int or not 1 <= count <= frames:
         raise ValueError(f"From a film of {frames} frames one can take 1 to {frames} frames, not {count}.")
     return x[:, :, (torch.arange(count) * 2 + 1) * frames // (2 * count)]
 
@@ -59,9 +63,10 @@ def tubelets(x: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
     Raises:
         ValueError: a side is not a multiple of the brick's.
     """
-    if x.ndim != 5 or any(side % part for side, part in zip(x.shape[2:], size)):
+    if x.ndim != 5 or not divides(size, tuple(x.shape[2:])):
         raise ValueError(
-            f"Films (b, c, t, h, w) with t, h and w in multiples of {tuple(size)} are needed; these are {tuple(x.shape)}."
+            f"Films (b, c, t, h, w) with t, h and w in multiples of {size}, three whole numbers, are needed; "
+            f"these are {tuple(x.shape)}."
         )
     p, q, r = size
     return rearrange(x, "b c (t p) (h q) (w r) -> b (t h w) (c p q r)", p=p, q=q, r=r)
@@ -71,11 +76,13 @@ def inflate(kernel: torch.Tensor, frames: int, how: str = "central") -> torch.Te
     """An image embedding (d, c, h, w) as a film embedding (d, c, frames, h, w) (section 3.4).
 
     Args:
-        how: "central" looks at the middle frame only, "average" at the mean of all frames (equations 8 and 9).
+        how: "average" looks at the mean of all frames (equation 8), "central" at the middle one only (equation 9).
 
     Raises:
-        ValueError: another way.
+        ValueError: another way, no frame, or a kernel of another form.
     """
+    if kernel.ndim != 4 or frames < 1:
+        raise ValueError(f"A kernel (d, c, h, w) for 1 frame or more is needed; this is {tuple(kernel.shape)} for {frames}.")
     if how not in INFLATIONS:
         raise ValueError(f"{how!r} is no way to inflate; choose one of {', '.join(INFLATIONS)}.")
     if how == "average":
@@ -89,7 +96,7 @@ def attention_pairs(grid: tuple[int, int, int], layout: str) -> int:
     """How many queries meet how many keys, in each head of each block: the part of the cost that grows fastest.
 
     Each pair costs 4 d operations in all heads together. The heads of the factorised dot product are counted by halves; the
-    second encoder of the factorised encoder is left out.
+    second encoder of the factorised encoder is left out, and so is a class token.
 
     Args:
         grid: tokens along time, height and width.
@@ -159,19 +166,20 @@ class ViViT(nn.Module):
         if config.pool not in POOLS or (config.pool == "class" and config.layout != "joint"):
             raise ValueError(f"pool is 'mean', or with joint attention 'class'; not {config.pool!r} with {config.layout}.")
         sides = (config.num_frames, *config.image_size)
-        if any(side % part for side, part in zip(sides, config.tubelet_size)):
-            raise ValueError(f"Films of {sides} cannot be cut into bricks of {config.tubelet_size}; choose divisors.")
-        if config.hidden_size % config.num_heads or (config.layout == "factorised_dot_product" and config.num_heads % 2):
+        if not divides(config.tubelet_size, sides):
             raise ValueError(
-                f"{config.hidden_size} channels must be a multiple of the {config.num_heads} heads, and a factorised dot "
-                "product needs an even number of them."
+                f"Films of {sides} cannot be cut into bricks of {config.tubelet_size}; give three whole numbers that divide them."
+            )
+        if not divides((config.num_heads,), (config.hidden_size,)):
+            raise ValueError(f"{config.hidden_size} channels must be a multiple of the {config.num_heads} heads.")
+        if config.layout == "factorised_dot_product" and config.num_heads % 2:
+            raise ValueError(
+                f"A factorised dot product halves its heads, and {config.num_heads} is odd; choose an even number."
             )
         self.config = config
         self.grid = tuple(side // part for side, part in zip(sides, config.tubelet_size))
-        d, block = (
-            config.hidden_size,
-            (config.hidden_size, config.num_heads, config.mlp_ratio, config.norm_eps, config.approximate),
-        )
+        d = config.hidden_size
+        block = (d, config.num_heads, config.mlp_ratio, config.norm_eps, config.approximate)
         p, q, r = config.tubelet_size
         t, h, w = self.grid
         self.embed = nn.Linear(config.in_channels * p * q * r, d)
@@ -186,8 +194,11 @@ class ViViT(nn.Module):
 
     def tokens(self, x: torch.Tensor) -> torch.Tensor:
         """Bricks with their positions: (b, t, s, d), s places in each of t steps; for joint attention (b, [1 +] t s, d)."""
-        if x.ndim != 5 or x.shape[1] != self.config.in_channels or not len(x):
-            raise ValueError(f"Films are (b, {self.config.in_channels}, t, h, w), at least one; these are {tuple(x.shape)}.")
+        if x.ndim != 5 or x.shape[1] != self.config.in_channels or not len(x) or not x.is_floating_point():
+            raise ValueError(
+                f"Films are (b, {self.config.in_channels}, t, h, w), at least one, in real numbers; these are {tuple(x.shape)} "
+                f"of {x.dtype}."
+            )
         if x.shape[2] > self.config.num_frames:
             raise ValueError(
                 f"This ViViT has positions for {self.config.num_frames} frames, and the film has {x.shape[2]}; "
@@ -254,14 +265,17 @@ class ViViT(nn.Module):
                 mlp_ratio=old.mlp_ratio, num_classes=old.num_classes, pool=old.pool, norm_eps=old.norm_eps, approximate="none",
             )
         )  # fmt: skip
-        silent = ("frame_positions", "proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias")
-        tensors = {name: torch.zeros_like(t) if name.endswith(silent) else t for name, t in net.state_dict().items()}
-        tensors |= vit.state_dict()
+        net, tensors, extra = net.to(vit.embed.weight), vit.state_dict(), int(old.pool == "class")
         kernel = rearrange(tensors["embed.weight"], "d (c h w) -> d c h w", h=p, w=p)
         tensors["embed.weight"] = inflate(kernel, tubelet_frames, inflation).flatten(1)
-        extra = int(old.pool == "class")
         places = repeat(tensors["positions"][extra:], "s d -> (t s) d", t=net.grid[0])
         tensors["positions"] = torch.cat([tensors["positions"][:extra], places])
+        for name, new in net.named_parameters():
+            if (
+                "time" in name or "temporal" in name or name == "frame_positions"
+            ):  # what looks along time adds nothing at first
+                ends = ("proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias", "frame_positions")
+                tensors[name] = torch.zeros_like(new) if name.endswith(ends) else new
         checkpoints.fill(net, tensors, "weights")
         return net
 

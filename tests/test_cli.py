@@ -149,7 +149,7 @@ def test_damaged_and_foreign_checkpoints(run, tiny_checkpoint, tmp_path):
     cases.append(run("generate", PROMPT, "--checkpoint", bad))
     checkpoints.save(bad, tensors, {"recipe": "x"})
     cases.append(run("generate", PROMPT, "--checkpoint", bad))
-    for (status, _, err), said in zip(cases, ("not a whole", "not written by this course", "does not fit its config", "config inside")):
+    for (status, _, err), said in zip(cases, ("not a whole", "not written by this course", "do not belong together", "config inside")):
         assert status == 2 and said in err and len(err.strip().splitlines()) == 1
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from sora_course.navit import NaViT, NaViTConfig, collate, cut, drop, pack
+from sora_course.navit import NaViT, NaViTConfig, Piece, collate, cut, drop, pack
 from sora_course.vivit import ViViT, ViViTConfig
 
 CONFIG = NaViTConfig(max_grid=(4, 5, 5), tubelet_size=(2, 4, 4), hidden_size=32, depth=2, num_classes=6)
@@ -97,6 +97,22 @@ def test_dropped_tokens_keep_their_places(generator):
     assert torch.equal(drop(piece, 1.0, generator).places, piece.places)
 
 
+def test_dropping_is_random_and_keeps_its_share(generator):
+    piece = cut(torch.randn(3, 2, 20, 20, generator=generator), (2, 4, 4))
+    draws = [drop(piece, 0.5, torch.Generator().manual_seed(seed)).places for seed in range(50)]
+    kept = torch.stack([5 * places[:, 1] + places[:, 2] for places in draws])
+    assert (kept.diff() > 0).all() and (kept.diff() > 1).any(1).all()  # in order, with holes
+    assert torch.bincount(kept.flatten(), minlength=25).min() > 10  # every token about as often
+    assert len(drop(piece, 0.27, generator).places) == 7 and len(drop(piece, 0.33, generator).places) == 8
+
+
+@pytest.mark.parametrize("film", [(3, 4, 4, 4), (3, 2, 8, 4), (3, 2, 4, 8)])
+def test_each_axis_has_its_own_bound(film):
+    small = NaViT(NaViTConfig(max_grid=(1, 1, 1), tubelet_size=(2, 4, 4)))
+    with pytest.raises(ValueError, match="positions for grids up to"):
+        small(collate([cut(torch.zeros(film), (2, 4, 4))], [[0]]))
+
+
 PIECE = cut(torch.zeros(3, 2, 4, 4), (2, 4, 4))
 
 
@@ -107,7 +123,12 @@ PIECE = cut(torch.zeros(3, 2, 4, 4), (2, 4, 4))
         (lambda: pack([3, 0], 8), "at least one token"),
         (lambda: pack([3, 9], 8), "A film of 9 tokens does not fit into rows of 8"),
         (lambda: cut(torch.zeros(3, 3, 4, 4), (2, 4, 4)), "multiples of"),
-        (lambda: cut(torch.zeros(3, 4, 4), (2, 4, 4)), "multiples of"),
+        (lambda: cut(torch.zeros(3, 4, 4), (2, 4, 4)), r"One film \(c, t, h, w\)"),
+        (lambda: cut(torch.zeros(3, 0, 4, 4), (2, 4, 4)), "multiples of"),
+        (lambda: collate([PIECE, Piece(PIECE.patches.half(), PIECE.places)], [[0, 1]]), "equal size and kind"),
+        (lambda: collate([PIECE, Piece(PIECE.patches[:0], PIECE.places[:0])], [[0], [1]]), "no tokens"),
+        (lambda: NaViT(NaViTConfig(max_grid=(8, 8))), "three whole numbers"),
+        (lambda: net()(collate([Piece(PIECE.patches.byte(), PIECE.places)], [[0]])), "of torch.uint8"),
         (lambda: collate([], []), "at least one"),
         (lambda: collate([PIECE, PIECE], [[0], [0]]), "must lie in one row"),
         (lambda: collate([PIECE, cut(torch.zeros(1, 2, 4, 4), (2, 4, 4))], [[0, 1]]), "equal size"),

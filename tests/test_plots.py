@@ -4,6 +4,7 @@ from unittest.mock import MagicMock
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 import torch
 
 from sora_course.kit import maps, plots, widgets
@@ -56,12 +57,16 @@ def test_the_u_shows_every_shape():
 
 
 def test_bricks_are_as_many_as_tokens_and_the_unusual_one_is_seen():
-    film = torch.ones(3, 4, 16, 24)
-    film[0, 2:, 8:, 16:] = -1  # one brick is cyan: last in time, in the lowest row, in the last column
+    film = torch.ones(3, 4, 12, 24)
+    film[:, 2:, 8:, 16:] = torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1, 1)  # last in time, lowest row, last column: cyan
     axis = MagicMock()
-    plots.bricks(axis, film, (2, 8, 8))
+    plots.bricks(axis, film, (2, 4, 8), frames=[1, 5])
     (x, y, z, filled), colours = axis.voxels.call_args.args, axis.voxels.call_args.kwargs["facecolors"]
-    assert filled.sum() == 2 * 2 * 3
+    assert filled.sum() == 2 * 3 * 3
     assert np.argwhere(colours[..., 3] > 0.9).tolist() == [[2, 4, 0]]  # rows count upwards
-    assert colours[2, 4, 0].tolist() == [0, 1, 1, 1]
-    assert x[2, 4, 0] == 2 and y[2, 4, 0] == 16 and z[2, 4, 0] == 0
+    assert colours[2, 4, 0].tolist() == [0, 1, 1, 1] and 0 < colours[0, 0, 0, 3] < 0.1
+    assert np.allclose([x[2, 4, 0], x[3, 4, 0]], [5, 5 + 0.86 * 2]) and np.allclose([y[2, 4, 0], y[2, 5, 0]], [16, 16 + 0.86 * 8])
+    assert np.allclose([z[2, 4, 0], z[2, 4, 1], z[2, 4, 2]], [0, 0.86 * 4, 4])
+    for size, frames, said in (((2, 8, 8), None, "multiples of"), ((2, 4, 8), [0], "2 layers of bricks")):
+        with pytest.raises(ValueError, match=said):
+            plots.bricks(axis, film, size, frames=frames)

@@ -158,7 +158,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
 
 def test_tensors_that_do_not_fit_their_module():
     module = torch.nn.Linear(2, 3)
-    with pytest.raises(ValueError, match="does not fit its config: 1 tensors differ, such as 'bias'"):
+    with pytest.raises(ValueError, match="do not belong together .*first of 1 that"):
         checkpoints.fill(module, {"weight": torch.zeros(3, 2)}, "weights")
-    with pytest.raises(ValueError, match="such as 'weight'"):
+    with pytest.raises(ValueError, match="'weight' is the first"):
         checkpoints.fill(module, {"weight": torch.zeros(2, 3), "bias": torch.zeros(3)}, "weights")

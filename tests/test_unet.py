@@ -124,7 +124,7 @@ def test_refusals(call, said):
         (lambda folder: (folder / "diffusion_pytorch_model.safetensors").rename(folder / "a.bin"), "pickled weights"),
         (lambda folder: edit(folder, down_block_types=["DownBlock2D", "SkipDownBlock2D"]), "other blocks"),
         (lambda folder: edit(folder, time_embedding_type="fourier"), "time_embedding_type = 'fourier'"),
-        (lambda folder: edit(folder, layers_per_block=2), "does not fit its config"),
+        (lambda folder: edit(folder, layers_per_block=2), "do not belong together"),
         (lambda folder: edit(folder, layers_per_block=0), "1 block or more"),
         (lambda folder: edit(folder, norm_eps="small"), "a number is expected"),
         (lambda folder: edit(folder, block_out_channels=None), "does not say block_out_channels"),

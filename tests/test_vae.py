@@ -112,7 +112,7 @@ def test_refusals(call, said):
         ({"down_block_types": ["DownBlock2D", "DownEncoderBlock2D"]}, "latent diffusion's form"),
         ({"use_quant_conv": False}, "use_quant_conv = False"),
         ({"latent_channels": "4"}, "a number is expected"),
-        ({"latent_channels": 8}, "does not fit its config"),
+        ({"latent_channels": 8}, "do not belong together"),
     ],
 )
 def test_foreign_configs(changes, said, tmp_path):

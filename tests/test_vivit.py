@@ -11,6 +11,7 @@ from transformers import VivitForVideoClassification
 from sora_course.kit import published
 from sora_course.vit import ViT, ViTConfig
 from sora_course.vivit import (
+    INFLATIONS,
     LAYOUTS,
     FactorisedAttentionBlock,
     FactorisedDotProductBlock,
@@ -29,6 +30,13 @@ SIZES = {
         "num_channels": 1,
     },
 }  # fmt: skip
+
+
+def random_weights(net):
+    torch.manual_seed(0)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    return net
 
 
 def theirs(name, folder):
@@ -117,28 +125,44 @@ def test_attention_pairs_are_the_pairs_that_are_multiplied(layout, generator):
     assert products == 3 * 4 * 64 * attention_pairs((4, 4, 4), layout)
 
 
-@pytest.mark.parametrize("inflation", ["central", "average"])
+@pytest.mark.parametrize("inflation", INFLATIONS)
 @pytest.mark.parametrize("layout", ["joint", "factorised_attention"])
 def test_a_static_film_gets_the_image_models_answer(layout, inflation, generator):
-    torch.manual_seed(0)
-    vit = ViT(ViTConfig(pool="mean"))
-    for p in vit.parameters():
-        torch.nn.init.normal_(p, std=0.2)
-    net = ViViT.from_image(vit, num_frames=8, tubelet_frames=2, inflation=inflation, layout=layout)
-    picture = torch.randn(2, 3, 16, 16, generator=generator)
-    with torch.no_grad():
-        wanted = vit(picture)
-        assert (net(picture[:, :, None].expand(-1, -1, 8, -1, -1)) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
-    moving = torch.randn(2, 3, 8, 16, 16, generator=generator)
-    net(moving).pow(2).sum().backward()
+    sizes = {
+        "depth": 3,
+        "num_heads": 2,
+        "in_channels": 1,
+        "norm_eps": 1e-2,
+        "mlp_ratio": 2.0,
+        "hidden_size": 32,
+        "num_classes": 3,
+    }
+    vit = random_weights(ViT(ViTConfig(image_size=(8, 24), pool="mean", **sizes)).double())
+    net = ViViT.from_image(vit, num_frames=6, tubelet_frames=2, inflation=inflation, layout=layout)
+    picture = torch.randn(2, 1, 8, 24, generator=generator).double()
+    assert (net(picture[:, :, None].expand(-1, -1, 6, -1, -1)) - vit(picture)).abs().max() <= 1e-9
+    assert torch.equal(net.embed.weight, inflate(vit.embed.weight.view(32, 1, 4, 4), 2, inflation).flatten(1))
+    net(torch.randn(2, 1, 6, 8, 24, generator=generator).double()).pow(2).sum().backward()
     new = [p for name, p in net.named_parameters() if name not in dict(vit.named_parameters())]
-    assert all(p.grad is not None for p in new) and (not new or any(p.grad.abs().sum() > 0 for p in new))
+    assert bool(new) == (layout != "joint") and all(p.grad is not None for p in new)
+    assert not new or any(p.grad.abs().sum() > 0 for p in new)
+
+
+def test_what_is_new_is_silent_and_the_class_token_stays():
+    vit = random_weights(ViT(ViTConfig()))
+    net = ViViT.from_image(vit, num_frames=4)
+    assert torch.equal(net.positions, torch.cat([vit.positions, vit.positions[1:]]))
+    vit = random_weights(ViT(ViTConfig(pool="mean")))
+    net = ViViT.from_image(vit, num_frames=4, layout="factorised_encoder")
+    x = torch.randn(2, 2, 64)
+    assert all(torch.equal(block(x), x) for block in net.temporal_blocks) and not net.frame_positions.any()
 
 
 def test_inflation(generator):
     kernel = torch.randn(4, 3, 2, 2, generator=generator)
     central = inflate(kernel, 3, "central")
     assert torch.equal(central[:, :, 1], kernel) and not central[:, :, [0, 2]].any()
+    assert torch.equal(inflate(kernel, 4)[:, :, 2], kernel)
     assert torch.allclose(inflate(kernel, 3, "average").sum(2), kernel, atol=1e-6)
 
 
@@ -156,10 +180,36 @@ def test_without_looking_along_time_the_order_of_frames_is_not_seen(generator):
         assert unseen < 1e-5 < seen / 10, layout
 
 
-def test_attention_maps_belong_to_the_forward_pass(generator):
-    net = ViViT(ViViTConfig(depth=2, pool="class"))
-    maps = net.attention_maps(torch.randn(1, 3, 8, 32, 32, generator=generator))
-    assert maps.shape == (2, 1, 4, 65, 65) and torch.allclose(maps.sum(-1), torch.ones(2, 1, 4, 65))
+def test_the_forward_pass_can_be_built_from_the_attention_maps(generator):
+    net = random_weights(ViViT(ViViTConfig(depth=2, pool="class")))
+    x = torch.randn(1, 3, 8, 32, 32, generator=generator)
+    tokens = net.tokens(x)
+    for block, weights in zip(net.blocks, net.attention_maps(x)):
+        v = block.attention.heads(block.norm1(tokens))[2]
+        tokens = tokens + block.attention.proj((weights @ v).transpose(1, 2).flatten(2))
+        tokens = tokens + block.mlp(block.norm2(tokens))
+    assert torch.allclose(net.head(net.norm(tokens)[:, 0]), net(x), atol=1e-5)
+
+
+def test_factorised_encoder_by_hand(generator):
+    """Half as long as it could be, and not square: the first steps' positions, all places."""
+    sizes = {"depth": 2, "hidden_size": 32, "image_size": (16, 24), "norm_eps": 1e-2}
+    net = random_weights(ViViT(ViViTConfig(layout="factorised_encoder", **sizes)))
+    x = torch.randn(2, 3, 4, 16, 24, generator=generator)
+    tokens = (net.embed(tubelets(x, (2, 8, 8))) + net.positions[:12]).view(4, 6, 32)
+    for block in net.blocks:
+        tokens = block(tokens)
+    tokens = tokens.mean(1).view(2, 2, 32) + net.frame_positions[:2]
+    for block in net.temporal_blocks:
+        tokens = block(tokens)
+    assert torch.allclose(net.head(net.norm(tokens).mean(1)), net(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_block_takes_the_config(layout):
+    net = ViViT(ViViTConfig(layout=layout, norm_eps=1e-2, approximate="none"))
+    assert {m.eps for m in net.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-2}
+    assert {m.approximate for m in net.modules() if isinstance(m, torch.nn.GELU)} == {"none"}
 
 
 FILM = torch.zeros(1, 3, 8, 32, 32)
@@ -173,6 +223,14 @@ FILM = torch.zeros(1, 3, 8, 32, 32)
         (lambda: ViViT(ViViTConfig(layout="factorised_encoder", pool="class")), "'class' with factorised_encoder"),
         (lambda: ViViT(ViViTConfig(image_size=(30, 32))), "cannot be cut into bricks"),
         (lambda: ViViT(ViViTConfig(num_frames=7)), "cannot be cut into bricks"),
+        (lambda: ViViT(ViViTConfig(num_frames=0)), "cannot be cut into bricks"),
+        (lambda: ViViT(ViViTConfig(tubelet_size=(8, 8))), "three whole numbers"),
+        (lambda: ViViT(ViViTConfig(num_heads=3)), "multiple of the 3 heads"),
+        (lambda: ViViT(ViViTConfig())(FILM.byte()), "of torch.uint8"),
+        (lambda: ViViT(ViViTConfig())(FILM[:, :, :0]), "multiples of"),
+        (lambda: tubelets(FILM, (16 / 8, 8, 8)), "three whole numbers"),
+        (lambda: sample_frames(FILM[0], 4), r"film\[None\]"),
+        (lambda: inflate(torch.zeros(4, 12), 2), r"\(d, c, h, w\)"),
         (lambda: ViViT(ViViTConfig(num_heads=1, layout="factorised_dot_product")), "even number"),
         (lambda: ViViT(ViViTConfig())(torch.zeros(1, 3, 10, 32, 32)), "positions for 8 frames, and the film has 10"),
         (lambda: ViViT(ViViTConfig())(FILM[:, :, :7]), "multiples of"),
@@ -195,9 +253,11 @@ def test_refusals(call, said):
     [
         ({"model_type": "vit"}, "model_type = 'vit'"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"num_frames": 16}, "does not fit its config"),
+        ({"num_frames": 16}, "do not belong together"),
         ({"tubelet_size": 16}, "a list of three"),
         ({"tubelet_size": [3, 8, 8]}, "cannot be cut into bricks"),
+        ({"tubelet_size": [0, 8, 8]}, "a whole number above 0"),
+        ({"num_frames": None}, "num_frames is None"),
     ],
 )
 def test_foreign_configs(changes, said, tmp_path):

@@ -101,7 +101,7 @@ def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], what: str) -
     wrong += [k for k in state.keys() & tensors.keys() if state[k].shape != tensors[k].shape]
     if wrong:
         raise ValueError(
-            f"The checkpoint's {what} does not fit its config: {len(wrong)} tensors differ, such as {wrong[0]!r}; "
-            "the file is damaged or from another version, so fetch or train it again."
+            f"Tensors of the {what} and their config do not belong together ({wrong[0]!r} is the first of {len(wrong)} that differ): "
+            "if they come from a file, it is damaged or from another version, so fetch or train it again."
         )
     module.load_state_dict({name: tensor.to(state[name].dtype) for name, tensor in tensors.items()})

@@ -235,12 +235,13 @@ def unscramble(answer):
     import torch
     from einops import rearrange
 
-    picture = torch.arange(2 * 12 * 18).view(2, 12, 18)
-    got = _call(answer, rearrange(picture, "c (a h) (b w) -> c (h a) (w b)", a=4, b=3))
-    assert got.shape == picture.shape, f"the picture is {tuple(picture.shape)}, and yours is {tuple(got.shape)}"
-    assert torch.equal(got, picture), (
-        "some pixels are not where they were; which letter varies fastest in the scrambled rows?"
-    )
+    for shape in ((2, 12, 18), (3, 8, 30)):
+        picture = torch.arange(shape[0] * shape[1] * shape[2]).view(shape)
+        got = _call(answer, rearrange(picture, "c (a h) (b w) -> c (h a) (w b)", a=4, b=3))
+        assert got.shape == picture.shape, f"the picture is {tuple(picture.shape)}, and yours is {tuple(got.shape)}"
+        assert torch.equal(got, picture), (
+            "some pixels are not where they were; which letter varies fastest in the scrambled rows?"
+        )
 
 
 @_exercise
@@ -264,7 +265,8 @@ def one_head(answer):
         F.scaled_dot_product_attention(q[None], k[None], v[None])[0],
     )
     assert got.shape == wanted.shape, f"five tokens of 8 channels come out, and yours is {tuple(got.shape)}"
-    said = f"the first token becomes {wanted[0].tolist()}, not {got[0].tolist()}"
+    rounded = [[round(number, 3) for number in row[0].tolist()] for row in (wanted, got)]
+    said = f"the first token becomes {rounded[0]}, not {rounded[1]}"
     assert torch.allclose(got.float(), wanted, atol=1e-5), said
 
 
@@ -320,7 +322,60 @@ def minute_tokens(answer):
     """Tokens of a film behind a causal VAE."""
     for case, wanted in (
         ((60, 30, 256, 256, 4, 8), 115_200), ((1, 17, 64, 64, 4, 8), 80), ((5, 24, 480, 832, 4, 8), 46_800),
-        ((1, 1, 64, 64, 4, 8), 16),
+        ((1, 1, 64, 64, 4, 8), 16), ((2, 16, 256, 256, 8, 16), 256),
     ):  # fmt: skip
         got = _call(answer, *case)
         assert got == wanted, f"for (seconds, fps, height, width, vt, vs) = {case} it is {wanted:,}, and your function says {got}"
+
+
+# 06_vae --------------------------------------------------------------------------------------------------------------
+@_exercise
+def latent_numbers(answer):
+    """Numbers in the latents of a film, for a causal VAE."""
+    for case, wanted in (
+        ((17, 64, 64, 4, 8, 16), 5_120), ((1, 64, 64, 4, 8, 16), 1_024), ((121, 480, 704, 8, 32, 128), 675_840),
+        ((33, 256, 256, 4, 8, 16), 147_456),
+    ):  # fmt: skip
+        got = _call(answer, *case)
+        assert got == wanted, (
+            f"for (frames, height, width, p, q, channels) = {case} it is {wanted:,}, and your function says {got}"
+        )
+
+
+@_exercise
+def kl_between(answer):
+    """KL divergence between two normal distributions."""
+    import torch
+    from torch.distributions import Normal, kl_divergence
+
+    generator = torch.Generator().manual_seed(0)
+    mean, log_var, other_mean, other_log_var = torch.randn(4, 3, 2, generator=generator)
+    wanted = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(other_mean, (other_log_var / 2).exp()))
+    got = _call(answer, mean.clone(), log_var.clone(), other_mean.clone(), other_log_var.clone())
+    assert got.shape == wanted.shape, f"there is one number for each pair, {tuple(wanted.shape)}, and yours is {tuple(got.shape)}"
+    assert torch.allclose(got, wanted, atol=1e-4), (
+        f"for the first pair it is {float(wanted[0, 0]):.4f}, and your function says {float(got[0, 0]):.4f}"
+    )
+
+
+@_exercise
+def running_mean(answer):
+    """A causal mean over three numbers, in pieces."""
+    import torch
+
+    x = torch.arange(1.0, 15.0).view(2, 7)
+    padded = torch.cat([torch.zeros(2, 2), x], dim=1)
+    wanted = (padded[:, 2:] + padded[:, 1:-1] + padded[:, :-2]) / 3
+    result = _call(answer, x.clone(), None)
+    assert isinstance(result, tuple) and len(result) == 2, "return two things: y, and what the next piece needs"
+    assert result[0].shape == x.shape, f"y has the shape of x, {tuple(x.shape)}, and yours is {tuple(result[0].shape)}"
+    assert torch.allclose(result[0], wanted), f"in one piece the first row is {wanted[0].tolist()}, not {result[0][0].tolist()}"
+    for ends in ((3, 7), (1, 2, 7), (4, 5, 6, 7)):
+        memory, pieces, start = None, [], 0
+        for end in ends:
+            y, memory = _call(answer, x[:, start:end].clone(), memory)
+            pieces.append(y)
+            start = end
+        assert torch.allclose(torch.cat(pieces, dim=1), wanted), (
+            f"in pieces that end after {ends} the result differs from that in one piece"
+        )

@@ -16,7 +16,9 @@ def scatter(axis, x: torch.Tensor, title: str = "", *, extent: float = 3.0, colo
     axis.set_title(title, fontsize=10)
 
 
-def arrows(axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#22518c", largest=None, width: float = 0.005) -> None:
+def arrows(
+    axis, at: torch.Tensor, vectors: torch.Tensor, *, color: str = "#22518c", largest=None, width: float = 0.005
+) -> None:
     """Arrows at places (n, 2), 0.6 units long for a vector of the length `largest`, by default the largest of them.
 
     Lengths are drawn as their square roots, so that small ones can be seen.
@@ -61,25 +63,39 @@ def show_tiles(axis, pictures: torch.Tensor, columns: int, title: str = "") -> N
     axis.axis("off")
 
 
-def bricks(axis, film: torch.Tensor, size: tuple[int, int, int]) -> None:
+def bricks(axis, film: torch.Tensor, size: tuple[int, int, int], *, frames: list[int] | None = None) -> None:
     """A film (3, t, h, w) on a 3-D axis as bricks of size (frames, height, width), time to the right.
 
     Each brick has its mean colour, and is the more transparent the nearer that is to the film's median.
+
+    Args:
+        frames: where along time each layer of bricks begins; by default one behind the other.
+
+    Raises:
+        ValueError: the film has no three channels or cannot be cut so, or frames are more or fewer than layers.
     """
     import numpy as np
 
+    if film.ndim != 4 or len(film) != 3 or any(side % part for side, part in zip(film.shape[1:], size)):
+        raise ValueError(
+            f"A film (3, t, h, w) with sides in multiples of {size} is needed, and this is {tuple(film.shape)}."
+        )
+    if frames is not None and len(frames) != film.shape[1] // size[0]:
+        raise ValueError(f"There are {film.shape[1] // size[0]} layers of bricks and {len(frames)} places for them.")
+    film = film.detach().float().cpu()
     colours = reduce(film, "c (t p) (h q) (w r) -> t w h c", "mean", p=size[0], q=size[1], r=size[2]).flip(2)  # rows upwards
-    counts = np.array(colours.shape[:3])
-    sides = np.array([size[0], size[2], size[1]])
-    edges = np.indices(2 * counts).astype(float) // 2  # each brick has two edges, and a gap lies between it and the next
-    gap = (np.indices(2 * counts) % 2) * 0.86
-    filled = np.zeros(2 * counts - 1, dtype=bool)
+    counts, sides = colours.shape[:3], (size[0], size[2], size[1])
+    starts = [np.arange(count) * side for count, side in zip(counts, sides)]
+    starts[0] = starts[0] if frames is None else np.array(frames)
+    # Each brick has two edges, and a gap lies between it and the next.
+    edges = [np.stack([start, start + 0.86 * side], axis=1).ravel() for start, side in zip(starts, sides)]
+    filled = np.zeros([2 * count - 1 for count in counts], dtype=bool)
     filled[::2, ::2, ::2] = True
     unusual = (colours - colours.flatten(0, 2).median(0).values).norm(dim=-1, keepdim=True)
     faces = np.zeros((*filled.shape, 4))
     faces[filled] = torch.cat([(colours + 1) / 2, 0.06 + 1.5 * unusual], dim=-1).clamp(0, 1).reshape(-1, 4).numpy()
-    x, y, z = (edges + gap) * sides[:, None, None, None]
-    axis.voxels(x, y, z, filled, facecolors=faces, edgecolors="#44506b30", linewidth=0.4)
-    axis.set(xlabel="frame", ylabel="column", zlabel="row", yticks=[], zticks=[], xticks=range(0, film.shape[1], size[0]))
-    axis.set_box_aspect((2, 1, 1))
+    axis.voxels(*np.meshgrid(*edges, indexing="ij"), filled, facecolors=faces, edgecolors="#44506b30", linewidth=0.4)
+    axis.set(xlabel="frame", ylabel="column", zlabel="row", yticks=[], zticks=[], xticks=starts[0])
+    axis.set(xlim=(0, starts[0][-1] + size[0]))
+    axis.set_box_aspect((2, 1, 1), zoom=1.1)
     axis.view_init(elev=22, azim=-55)

@@ -142,6 +142,7 @@ def vae_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 # transformers' ViT and ViViT, torchvision's VisionTransformer ------------------------------------------------------------------
+_QKV = ("query", "key", "value")
 _VIT_FIXED = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
 _VIVIT_FIXED = {"model_type": "vivit", "hidden_act": "gelu_fast", "qkv_bias": True}
 _VIT_NAMES = {
@@ -157,7 +158,7 @@ _TORCHVISION_NAMES = {
 }  # fmt: skip
 
 
-def _transformer_sizes(config: dict, fixed: dict, tubelet: str) -> dict:
+def _transformer_sizes(config: dict, fixed: dict, tubelet: str, default_eps: float) -> dict:
     """What `ViTConfig` and `ViViTConfig` have in common, from a config.json."""
     unusual = [f"{key} = {config.get(key, value)!r}" for key, value in fixed.items() if config.get(key, value) != value]
     if unusual:
@@ -167,15 +168,24 @@ def _transformer_sizes(config: dict, fixed: dict, tubelet: str) -> dict:
     missing = [key for key in (*numbers, "image_size", tubelet) if key not in config]
     if missing:
         raise ValueError(f"config.json does not say {missing[0]}, so it is not that of a {fixed['model_type']}.")
-    wrong = [key for key in numbers if not isinstance(config[key], int)]
-    if wrong:
-        raise ValueError(f"In config.json {wrong[0]} is {config[wrong[0]]!r}, and a number is expected.")
-    size, width = config["image_size"], config["hidden_size"]
+    size, width, eps = config["image_size"], config["hidden_size"], config.get("layer_norm_eps", default_eps)
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    _whole({key: config[key] for key in numbers} | {"num_channels": config.get("num_channels", 3)})
+    _whole({"image_size": side for side in sides} if len(sides) == 2 else {"image_size": size})
+    if not isinstance(eps, (int, float)) or not eps > 0:
+        raise ValueError(f"In config.json layer_norm_eps is {eps!r}, and a number above 0 is expected.")
     return {
-        "image_size": tuple(size) if isinstance(size, (list, tuple)) else (size, size), "hidden_size": width,
-        "in_channels": config.get("num_channels", 3), "depth": config["num_hidden_layers"],
-        "num_heads": config["num_attention_heads"], "mlp_ratio": config["intermediate_size"] / width,
+        "image_size": sides, "hidden_size": width, "in_channels": config.get("num_channels", 3),
+        "depth": config["num_hidden_layers"], "num_heads": config["num_attention_heads"],
+        "mlp_ratio": config["intermediate_size"] / width, "norm_eps": eps,
     }  # fmt: skip
+
+
+def _whole(numbers: dict) -> None:
+    """Raises ValueError where one is no whole number above 0."""
+    for key, value in numbers.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"In config.json {key} is {value!r}, and a whole number above 0 is expected.")
 
 
 def vit_sizes(config: dict) -> dict:
@@ -184,10 +194,9 @@ def vit_sizes(config: dict) -> dict:
     Raises:
         ValueError: it is of another model, or does not say all sizes.
     """
-    sizes = _transformer_sizes(config, _VIT_FIXED, "patch_size")
-    if not isinstance(config["patch_size"], int):
-        raise ValueError(f"In config.json patch_size is {config['patch_size']!r}, and a number is expected.")
-    return sizes | {"patch_size": config["patch_size"], "norm_eps": config.get("layer_norm_eps", 1e-12)}
+    sizes = _transformer_sizes(config, _VIT_FIXED, "patch_size", default_eps=1e-12)
+    _whole({"patch_size": config["patch_size"]})
+    return sizes | {"patch_size": config["patch_size"]}
 
 
 def vivit_sizes(config: dict) -> dict:
@@ -196,13 +205,12 @@ def vivit_sizes(config: dict) -> dict:
     Raises:
         ValueError: it is of another model, or does not say all sizes.
     """
-    sizes = _transformer_sizes(config, _VIVIT_FIXED, "tubelet_size")
-    tubelet, frames = config["tubelet_size"], config.get("num_frames")
-    if not isinstance(frames, int) or not isinstance(tubelet, list) or [type(side) for side in tubelet] != [int] * 3:
-        raise ValueError(
-            f"In config.json num_frames is {frames!r} and tubelet_size {tubelet!r}; a number and a list of three are expected."
-        )
-    return sizes | {"num_frames": frames, "tubelet_size": tuple(tubelet), "norm_eps": config.get("layer_norm_eps", 1e-6)}
+    sizes = _transformer_sizes(config, _VIVIT_FIXED, "tubelet_size", default_eps=1e-6)
+    tubelet = config["tubelet_size"]
+    if not isinstance(tubelet, list) or len(tubelet) != 3:
+        raise ValueError(f"In config.json tubelet_size is {tubelet!r}, and a list of three is expected.")
+    _whole({"num_frames": config.get("num_frames")} | {f"tubelet_size[{i}]": side for i, side in enumerate(tubelet)})
+    return sizes | {"num_frames": config["num_frames"], "tubelet_size": tuple(tubelet)}
 
 
 def _rename(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
@@ -226,16 +234,19 @@ def vit_tensors(tensors: dict[str, torch.Tensor], prefix: str = "vit.") -> dict[
         ValueError: there is no classifier among them, or no picture is embedded.
     """
     tensors = {name.removeprefix(prefix): t for name, t in tensors.items() if "pooler." not in name}
-    missing = [name for name in ("classifier.bias", "embeddings.position_embeddings") if name not in tensors]
+    names = ["classifier.bias", "embeddings.position_embeddings", "embeddings.patch_embeddings.projection.weight"]
+    layers = {name.partition("attention.attention.")[0] for name in tensors if "attention.attention." in name}
+    names += [f"{layer}attention.attention.{part}.{kind}" for layer in sorted(layers) for part in _QKV for kind in ("weight", "bias")]
+    missing = [name for name in names if name not in tensors or not tensors[name].ndim]
     if missing:
-        raise ValueError(f"The weights hold no {missing[0]}, so they are not those of a classifier.")
+        raise ValueError(f"The weights hold no {missing[0]}, so they are damaged, or not those of a classifier.")
     parts, rest = {}, {}
     for name, tensor in tensors.items():
         layer, found, kind = name.partition("attention.attention.")
         (parts.setdefault(layer, {}) if found else rest)[kind if found else name] = tensor
     for layer, qkv in parts.items():
         for kind in ("weight", "bias"):
-            rest[f"{layer}attention.qkv.{kind}"] = torch.cat([qkv[f"{part}.{kind}"] for part in ("query", "key", "value")])
+            rest[f"{layer}attention.qkv.{kind}"] = torch.cat([qkv[f"{part}.{kind}"] for part in _QKV])
     return _rename(rest, _VIT_NAMES)
 
 
