@@ -1,73 +1,44 @@
-"""Chapter 07: DiT, a transformer that paints in the latent space, here over patches of space and time.
+"""Chapter 07: DiT, a transformer that paints in the latent space.
 
-Peebles & Xie 2022, Scalable Diffusion Models with Transformers; text by cross-attention as in Chen et al. 2023 (PixArt-alpha).
-Not to be confused with DeiT (Touvron et al. 2020), which is about training image classifiers with less data.
+Peebles & Xie 2022, Scalable Diffusion Models with Transformers: a ViT (chapter 04) over patches of latents (chapter 06) that
+says which noise is in them (chapter 02). Not to be confused with DeiT (Touvron et al. 2020), which is about training image
+classifiers with less data.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from einops import rearrange
 
+from .kit import checkpoints, published_dit
 from .unet import sincos
+from .vit import Attention, divides, patchify
+
+CONDITIONINGS = ("adaln_zero", "adaln", "adaln_single", "cross_attention", "in_context")
 
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """Sizes of the transformer; in_channels counts the latents' channels."""
+    """Sizes of the network; in_channels counts the latents' channels, and out_channels twice as many if it learns variances."""
 
-    in_channels: int = 16
+    in_channels: int = 4
+    out_channels: int = 8
     patch_size: int = 2
-    hidden_size: int = 256
-    depth: int = 6
-    num_heads: int = 4
+    hidden_size: int = 1152
+    depth: int = 28
+    num_heads: int = 16
     mlp_ratio: float = 4.0
-    text_size: int = 128
+    num_classes: int = 1000
+    conditioning: str = "adaln_zero"  # how time and label get in: the paper's four ways, and PixArt-alpha's adaln_single
 
 
-def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> torch.Tensor:
-    """Sine-cosine positions along three axes for a grid of any size: (t h w, hidden_size).
-
-    A quarter of the channels tells the frame, counted from the first; the rest tells row and column, counted from the
-    centre, so that a larger frame extends the same map on all sides.
-    """
-    time_size = 2 * (hidden_size // 8)
-    row_size = 2 * ((hidden_size - time_size) // 4)
-    sizes = (time_size, row_size, hidden_size - time_size - row_size)
-    starts = (0.0, (h - 1) / 2, (w - 1) / 2)
-    axes = [torch.arange(n, device=device) - start for n, start in zip((t, h, w), starts)]
-    grids = torch.meshgrid(*axes, indexing="ij")
-    # From a quarter turn a step down to a 64th part of it: grids are small, and neighbours should look different.
-    return torch.cat([sincos(math.pi / 2 * g.flatten(), size, max_period=64.0) for g, size in zip(grids, sizes)], dim=-1)
-
-
-def rotary_angles(t: int, h: int, w: int, head_size: int, device=None) -> torch.Tensor:
-    """By which angles queries and keys are turned at each place of a grid: (t h w, head_size / 2).
-
-    Rotary positions (Su et al. 2021) along three axes, as video transformers use them: a quarter of the pairs of channels
-    turns with the frame, the rest with row and column, from a quarter turn a step down to a 64th part of it. A
-    product of a turned query and a turned key depends on how far apart they are, not on where.
-    """
-    pairs = head_size // 2
-    sizes = (pairs // 4, (pairs - pairs // 4) // 2, pairs - pairs // 4 - (pairs - pairs // 4) // 2)
-    grids = torch.meshgrid(*[torch.arange(n, device=device) for n in (t, h, w)], indexing="ij")
-    speeds = [math.pi / 2 * torch.exp(-math.log(64) * torch.arange(n, device=device) / n) for n in sizes]
-    return torch.cat([g.flatten()[:, None] * s for g, s in zip(grids, speeds)], dim=-1)
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (x_i, x_{i + d/2}) of the last dimension of x (..., n, d) by the angles whose cosines are (n, d/2)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
+# Time, label, place ----------------------------------------------------------------------------------------------------
 class TimestepEmbedder(nn.Module):
-    """Flow time in [0, 1] to a vector; times are scaled to 0..1000 first, or neighbours would look alike."""
+    """Times (b,) in 0..1000 to vectors (b, hidden_size): sines and cosines, then two layers. Flow time is scaled up first."""
 
     def __init__(self, hidden_size: int, frequency_size: int = 256):
         super().__init__()
@@ -75,7 +46,14 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(frequency_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
-        return self.mlp(sincos(1000 * t, self.frequency_size).to(self.mlp[0].weight.dtype))
+        return self.mlp(sincos(t, self.frequency_size).to(self.mlp[0].weight.dtype))
+
+
+def positions(grid: tuple[int, int], hidden_size: int, device=None) -> torch.Tensor:
+    """Sines and cosines of column and row, half of the channels each and sines first, as published: (n, hidden_size)."""
+    rows, columns = torch.meshgrid(*(torch.arange(side, device=device) for side in grid), indexing="ij")
+    angles = [sincos(place.flatten(), hidden_size // 2).chunk(2, dim=1) for place in (columns, rows)]
+    return torch.cat([part for cos, sin in angles for part in (sin, cos)], dim=1)
 
 
 def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -83,135 +61,169 @@ def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
 
 
-class Attention(nn.Module):
-    """Multi-head attention of x to itself, or to a context of another width."""
+# Blocks ----------------------------------------------------------------------------------------------------------------
+class CrossAttention(nn.Module):
+    """Tokens ask a few others, here those of time and label."""
 
-    def __init__(self, hidden_size: int, num_heads: int, context_size: int | None = None):
+    def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(hidden_size, hidden_size)
-        self.kv = nn.Linear(context_size or hidden_size, 2 * hidden_size)
-        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
 
-    def forward(self, x: torch.Tensor, context: torch.Tensor, *, mask=None, rotation=None) -> torch.Tensor:
-        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.num_heads)
-        k, v = rearrange(self.kv(context), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
-        if rotation is not None:
-            q, k = rotate(q, *rotation), rotate(k, *rotation)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
-        return self.proj(rearrange(x, "b h n d -> b n (h d)"))
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return self.attention(x, context, context, need_weights=False)[0]
 
 
 class DiTBlock(nn.Module):
-    """adaLN-zero around self-attention and MLP (DiT, figure 3), with cross-attention to the text between them.
+    """Attention and MLP; time and label shift and scale what goes in, and gate what comes out (figure 3).
 
-    Every branch starts closed, by a zero gate or a zero output, so a fresh block is the identity.
+    adaln_zero: shifts, scales and gates from a linear layer that starts as zero, so the block starts as the identity.
+    adaln: the same without gates, and not from zero. adaln_single: from one layer for all blocks, plus a table for each.
+    cross_attention, in_context: a plain block with norms of its own; the first looks at time and label in a layer between.
     """
 
     def __init__(self, config: DiTConfig):
         super().__init__()
-        d, inner = config.hidden_size, int(config.mlp_ratio * config.hidden_size)
-        self.norm1 = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
-        self.norm2 = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
-        self.norm_text = nn.LayerNorm(d, eps=1e-6)
-        self.attn = Attention(d, config.num_heads)
-        self.cross = Attention(d, config.num_heads, config.text_size)
+        d, inner, kind = config.hidden_size, round(config.mlp_ratio * config.hidden_size), config.conditioning
+        plain = kind in ("cross_attention", "in_context")
+        self.norm1 = nn.LayerNorm(d, elementwise_affine=plain, eps=1e-6)
+        self.attention = Attention(d, config.num_heads)
+        self.norm2 = nn.LayerNorm(d, elementwise_affine=plain, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(d, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, d))
-        self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d))
-        for layer in (self.ada_ln[1], self.cross.proj):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.kind = kind
+        if kind == "adaln_zero":
+            self.ada_ln = zero_init(nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d)))
+        elif kind == "adaln":
+            self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(d, 4 * d))
+        elif kind == "adaln_single":
+            self.table = nn.Parameter(torch.randn(6, d) / d**0.5)
+        elif kind == "cross_attention":
+            self.norm_cross, self.cross = nn.LayerNorm(d, eps=1e-6), CrossAttention(d, config.num_heads)
 
-    def forward(self, x: torch.Tensor, c: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, rotation=None) -> torch.Tensor:
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.ada_ln(c).chunk(6, dim=1)  # (b, d)
-        y = modulate(self.norm1(x), shift_attn, scale_attn)
-        x = torch.addcmul(x, gate_attn[:, None], self.attn(y, y, rotation=rotation))
-        x = x + self.cross(self.norm_text(x), text, mask=mask)
+    def modulation(self, c: torch.Tensor, shared: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """Shift, scale and gate (b, d) of attention, then of the MLP."""
+        if self.kind == "adaln_zero":
+            return self.ada_ln(c).chunk(6, dim=1)
+        if self.kind == "adaln":
+            shift1, scale1, shift2, scale2 = self.ada_ln(c).chunk(4, dim=1)
+            return shift1, scale1, torch.ones_like(shift1), shift2, scale2, torch.ones_like(shift1)
+        return (self.table + shared).unbind(1)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor, context: torch.Tensor, shared: torch.Tensor | None) -> torch.Tensor:
+        """Tokens (b, n, d), time plus label (b, d), both as tokens (b, 2, d), and adaln_single's vectors (b, 6, d)."""
+        if self.kind in ("cross_attention", "in_context"):
+            x = x + self.attention(self.norm1(x))
+            if self.kind == "cross_attention":
+                x = x + self.cross(self.norm_cross(x), context)
+            return x + self.mlp(self.norm2(x))
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.modulation(c, shared)  # (b, d) each
+        x = torch.addcmul(x, gate_attn[:, None], self.attention(modulate(self.norm1(x), shift_attn, scale_attn)))
         return torch.addcmul(x, gate_mlp[:, None], self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
 
 class FinalLayer(nn.Module):
-    """adaLN, then a linear map from tokens to patches, which starts as zero."""
+    """adaLN, then a linear map from tokens to patches; both start as zero."""
 
     def __init__(self, hidden_size: int, out_size: int):
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
-        self.linear = nn.Linear(hidden_size, out_size)
-        for layer in (self.ada_ln[1], self.linear):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.ada_ln = zero_init(nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size)))
+        self.linear = zero_init(nn.Linear(hidden_size, out_size))
 
     def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         shift, scale = self.ada_ln(c).chunk(2, dim=1)
         return self.linear(modulate(self.norm(x), shift, scale))
 
 
-class VideoDiT(nn.Module):
-    """Velocity of noisy video latents, given the time, a text and the latent frames that are already known."""
+def zero_init(module: nn.Module) -> nn.Module:
+    """Sets all weights of a module to zero, and returns it."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+# The network -----------------------------------------------------------------------------------------------------------
+class DiT(nn.Module):
+    """From noisy latents, their time and a label to the noise in them (and, with twice the channels, its variance).
+
+    Raises:
+        ValueError: the config contradicts itself.
+    """
 
     def __init__(self, config: DiTConfig = DiTConfig()):
         super().__init__()
+        if config.conditioning not in CONDITIONINGS:
+            raise ValueError(f"{config.conditioning!r} is no way to condition; choose one of {', '.join(CONDITIONINGS)}.")
+        if not divides((config.num_heads,), (config.hidden_size,)) or config.hidden_size % 4:
+            raise ValueError(f"{config.hidden_size} channels must be a multiple of 4 and of the {config.num_heads} heads.")
         self.config = config
-        d, p, c = config.hidden_size, config.patch_size, config.in_channels
-        self.x_embedder = nn.Linear((2 * c + 1) * p * p, d)  # noisy latents, known latents, mask
+        d, p = config.hidden_size, config.patch_size
+        self.x_embedder = nn.Linear(config.in_channels * p * p, d)
         self.t_embedder = TimestepEmbedder(d)
-        self.text_pooled = nn.Sequential(nn.Linear(config.text_size, d), nn.SiLU(), nn.Linear(d, d))
-        self.no_text = nn.Parameter(0.02 * torch.randn(config.text_size))  # stands for any text when guidance drops it
+        self.y_embedder = nn.Embedding(config.num_classes + 1, d)  # the last label means "no label"
+        self.shared = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d)) if config.conditioning == "adaln_single" else None
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.final = FinalLayer(d, c * p * p)
+        self.final = FinalLayer(d, p * p * config.out_channels)
+        for embedding in (self.t_embedder.mlp[0].weight, self.t_embedder.mlp[2].weight, self.y_embedder.weight):
+            nn.init.normal_(embedding, std=0.02)
 
-    def config_dict(self) -> dict:
-        return asdict(self.config)
+    @property
+    def num_classes(self) -> int:
+        """How many labels there are; the label of this number means "no label"."""
+        return self.config.num_classes
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        t: torch.Tensor,
-        text: torch.Tensor,
-        text_mask: torch.Tensor,
-        pooled: torch.Tensor,
-        known: torch.Tensor | None = None,
-        clean: torch.Tensor | None = None,
-        drop_text: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Predict noise - x0.
+    def check_input(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> None:
+        """Raises ValueError where latents, times or labels do not fit the network or each other."""
+        c, p = self.config.in_channels, self.config.patch_size
+        if x.ndim != 4 or x.shape[1] != c or not divides((p, p), tuple(x.shape[2:])):
+            raise ValueError(
+                f"Latents (b, {c}, h, w) with sides in multiples of {p} are needed; these are {tuple(x.shape)}."
+            )
+        for name, row in (("times", t), ("labels", labels)):
+            if row.shape != x.shape[:1]:
+                raise ValueError(f"There are {len(x)} latents and {name} of shape {tuple(row.shape)}; give one for each.")
+        if len(labels) and not (0 <= labels.min() and labels.max() <= self.num_classes):
+            raise ValueError(
+                f"Labels go from 0 to {self.num_classes} (no label); these go from {labels.min()} to {labels.max()}."
+            )
 
-        Args:
-            x: noisy latents, (b, c, t, h, w), h and w divisible by the patch size.
-            t: flow time in [0, 1], (b,).
-            text, text_mask, pooled: features (b, n, d), which of them are real (b, n), and their mean (b, d).
-            known: 1 where latents are given, 0 where they are wanted, (b, 1, t, 1 or h, 1 or w); None for nothing given.
-            clean: the given latents; elsewhere ignored. Needed with known.
-            drop_text: True for the samples that shall not see their text, (b,).
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Latents (b, in_channels, h, w), times (b,) in 0..1000 and labels (b,) to (b, out_channels, h, w)."""
+        self.check_input(x, t, labels)
+        p = self.config.patch_size
+        grid = (x.shape[2] // p, x.shape[3] // p)
+        x = self.x_embedder(patchify(x, p)) + positions(grid, self.config.hidden_size, x.device).to(x)  # (b, n, d)
+        context = torch.stack([self.t_embedder(t), self.y_embedder(labels)], dim=1)  # (b, 2, d)
+        c = context.sum(1)  # (b, d)
+        shared = self.shared(c).unflatten(1, (6, -1)) if self.shared else None
+        if self.config.conditioning == "in_context":
+            x = torch.cat([context, x], dim=1)
+        for block in self.blocks:
+            x = block(x, c, context, shared)
+        x = self.final(x[:, -grid[0] * grid[1] :], c)  # (b, n, p p c)
+        return rearrange(x, "b (h w) (p q c) -> b c (h p) (w q)", h=grid[0], w=grid[1], p=p, q=p).float()
 
-        Returns:
-            (b, c, t, h, w); where latents are known it means nothing.
+    @classmethod
+    def from_pretrained(cls, name: str) -> DiT:
+        """Published weights: facebook/DiT-XL-2-256 in diffusers' format, or the paper's own key names; a folder, or a ModelScope id.
+
+        The first has its weights in a folder "transformer" beside the VAE's; the paper's own hold no config.json, and their
+        sizes are read off the tensors.
 
         Raises:
-            ValueError: height or width of the latents is not divisible by the patch size.
+            ValueError: it is not there, not whole, or not of this form.
         """
-        p = self.config.patch_size
-        frames, height, width = x.shape[2:]
-        if height % p or width % p:
-            raise ValueError(f"Latents of {height}x{width} cannot be cut into {p}x{p} patches; use multiples of {p}.")
-        if known is None:
-            known, clean = torch.zeros_like(x[:, :1]), torch.zeros_like(x)
-        known = known.expand(-1, -1, *x.shape[2:])
-        x = torch.cat([x * (1 - known), clean * known, known], dim=1)  # (b, 2 c + 1, t, h, w)
-        if drop_text is not None:
-            pooled = torch.where(drop_text[:, None], self.no_text, pooled)
-            text = torch.where(drop_text[:, None, None], self.no_text, text)
-        x = rearrange(x, "b c t (h p) (w q) -> b (t h w) (c p q)", p=p, q=p)  # (b, n, (2 c + 1) p p)
-        positions = grid_positions(frames, height // p, width // p, self.config.hidden_size, x.device)
-        x = self.x_embedder(x) + positions.to(x)  # (b, n, d)
-        c = self.t_embedder(t) + self.text_pooled(pooled)  # (b, d)
-        head_size = self.config.hidden_size // self.config.num_heads
-        angles = rotary_angles(frames, height // p, width // p, head_size, x.device)
-        rotation = (angles.cos().to(x), angles.sin().to(x))
-        for block in self.blocks:
-            x = block(x, c, text, text_mask, rotation)
-        x = self.final(x, c)  # (b, n, c p p)
-        return rearrange(
-            x, "b (t h w) (c p q) -> b c t (h p) (w q)", t=frames, h=height // p, w=width // p, p=p, q=p
-        ).float()
+        sizes, tensors = published_dit.read(name)
+        net = cls(DiTConfig(**sizes))
+        checkpoints.fill(net, tensors, "weights")
+        return net.eval()
+
+
+# Table 1 of the paper and section 3.2: four sizes, patches of 2, 4 and 8. Other entries of the config may be given by name.
+def _named(depth: int, hidden_size: int, num_heads: int, patch_size: int, **changes) -> DiT:
+    return DiT(DiTConfig(depth=depth, hidden_size=hidden_size, num_heads=num_heads, patch_size=patch_size, **changes))
+
+
+DiT_XL_2, DiT_XL_4, DiT_XL_8 = (partial(_named, 28, 1152, 16, p) for p in (2, 4, 8))
+DiT_L_2, DiT_L_4, DiT_L_8 = (partial(_named, 24, 1024, 16, p) for p in (2, 4, 8))
+DiT_B_2, DiT_B_4, DiT_B_8 = (partial(_named, 12, 768, 12, p) for p in (2, 4, 8))
+DiT_S_2, DiT_S_4, DiT_S_8 = (partial(_named, 12, 384, 6, p) for p in (2, 4, 8))

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .dit import DiTConfig
 from .kit import checkpoints, world
 from .kit.captions import caption
 from .kit.training import TrainConfig, autocast, compile_if_possible, train
@@ -25,6 +24,7 @@ from .kit.words import LANGUAGES, NAMES
 from .sora import TextToVideo
 from .text import TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
+from .video_dit import VideoDiTConfig
 from .video_vae import VideoVAE, VideoVAEConfig
 
 
@@ -50,7 +50,7 @@ class Recipe:
     text_depth: int
     text_size: int
     text_train: TrainConfig
-    dit: DiTConfig
+    dit: VideoDiTConfig
     dit_train: TrainConfig
     buckets: tuple[Bucket, ...]
     vae_batch: int = 8
@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
         text_depth=2,
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
-        dit=DiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
+        dit=VideoDiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
         dit_train=TrainConfig(steps=4000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
         buckets=_STARTER_BUCKETS,
         compile=True,
@@ -90,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
         text_depth=1,
         text_size=32,
         text_train=TrainConfig(steps=10, warmup=2, lr=0.01, save_every=5),
-        dit=DiTConfig(in_channels=8, hidden_size=32, depth=1, num_heads=2, text_size=32),
+        dit=VideoDiTConfig(in_channels=8, hidden_size=32, depth=1, num_heads=2, text_size=32),
         dit_train=TrainConfig(steps=12, warmup=2, save_every=6),
         buckets=(Bucket(17, 64, 64, 16, 4, 0.5), Bucket(1, 64, 64, 16, 8, 0.25), Bucket(9, 64, 96, 8, 4, 0.25)),
         vae_batch=2,

@@ -15,10 +15,10 @@ import torch.nn as nn
 
 from . import flow
 from .ddpm import guided
-from .dit import DiTConfig, VideoDiT
 from .kit import checkpoints
 from .kit.training import autocast
 from .text import TextConfig, TextEncoder, Tokenizer
+from .video_dit import VideoDiT, VideoDiTConfig
 from .video_vae import VideoVAE, VideoVAEConfig
 
 DEFAULT_CHECKPOINT = "sora_starter"
@@ -86,7 +86,7 @@ class TextToVideo(nn.Module):
         self.config = config
         self.tokenizer = Tokenizer(config["vocabulary"])
         self.text = TextEncoder(TextConfig(**config["text"]))
-        self.dit = VideoDiT(DiTConfig(**config["dit"]))
+        self.dit = VideoDiT(VideoDiTConfig(**config["dit"]))
         vae = {k: tuple(v) if isinstance(v, list) else v for k, v in config["vae"].items()}
         self.vae = VideoVAE(VideoVAEConfig(**vae))
 

@@ -1,98 +1,183 @@
-"""The diffusion transformer: identities at the start, positions for any size, what masks and dropped texts hide."""
+"""Chapter 07's DiT: parity with diffusers, the paper's key names and counts, the ways to condition, refusals."""
+
+import json
 
 import pytest
 import torch
+from diffusers import DiTTransformer2DModel
+from safetensors.torch import save_file
 
-from sora_course.dit import DiTBlock, DiTConfig, VideoDiT, grid_positions, rotary_angles, rotate, sincos
+from sora_course import dit
+from sora_course.dit import CONDITIONINGS, DiT, DiTConfig
 
-CONFIG = DiTConfig(in_channels=4, hidden_size=32, depth=2, num_heads=2, text_size=16)
+SIZES = {
+    "as published, small": {"num_attention_heads": 6, "attention_head_dim": 64, "num_layers": 2, "sample_size": 8, "out_channels": 8},
+    "other patches and channels": {
+        "num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 3, "sample_size": 16, "patch_size": 4, "in_channels": 3,
+        "out_channels": 3,
+    },
+}  # fmt: skip
 
 
-def inputs(generator, t=3, h=4, w=6):
-    def draw(*shape):
-        return torch.randn(shape, generator=generator)
-
-    return dict(x=draw(2, 4, t, h, w), t=torch.rand(2, generator=generator), text=draw(2, 5, 16), pooled=draw(2, 16),
-                text_mask=torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def dit():
+def theirs(name):
+    """diffusers' network as the published one is: no frequency shift, eps of 1e-6, one embedder for all blocks."""
     torch.manual_seed(0)
-    dit = VideoDiT(CONFIG).eval()
-    for p in dit.parameters():
+    model = DiTTransformer2DModel(**SIZES[name], num_embeds_ada_norm=10, norm_eps=1e-6).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    first = model.transformer_blocks[0].norm1.emb
+    for block in model.transformer_blocks:
+        block.norm1.emb.load_state_dict(first.state_dict())
+        block.norm1.emb.time_proj.downscale_freq_shift = 0
+    return model
+
+
+def inputs(model, generator):
+    c, side = model.config.in_channels, model.config.sample_size
+    return torch.randn(3, c, side, side, generator=generator), torch.tensor([0, 500, 999]), torch.tensor([0, 7, 10])
+
+
+@pytest.mark.parametrize("where", ["", "transformer"])
+@pytest.mark.parametrize("name", SIZES)
+def test_parity_with_diffusers(name, where, tmp_path, generator):
+    reference = theirs(name)
+    reference.save_pretrained(tmp_path / where)
+    ours = DiT.from_pretrained(tmp_path)
+    x, t, labels = inputs(reference, generator)
+    with torch.no_grad():
+        wanted = reference(x, timestep=t, class_labels=labels).sample
+        assert (ours(x, t, labels) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+PAPER = {
+    "x_embedder.": "x_embedder.proj.", "y_embedder.": "y_embedder.embedding_table.", ".attention.": ".attn.",
+    "blocks.0.mlp.0.": "blocks.0.mlp.fc1.", "blocks.0.mlp.2.": "blocks.0.mlp.fc2.", "blocks.1.mlp.0.": "blocks.1.mlp.fc1.",
+    "blocks.1.mlp.2.": "blocks.1.mlp.fc2.", "ada_ln.": "adaLN_modulation.", "final.": "final_layer.",
+}  # fmt: skip
+
+
+def paper_tensors(ours):
+    tensors = {}
+    for name, tensor in ours.state_dict().items():
+        for mine, papers in PAPER.items():
+            name = name.replace(mine, papers)
+        tensors[name] = tensor.clone()
+    tensors["x_embedder.proj.weight"] = tensors["x_embedder.proj.weight"].view(384, 4, 2, 2)
+    tensors["pos_embed"] = dit.positions((4, 4), 384)[None]
+    return tensors
+
+
+@pytest.mark.parametrize("file", ["DiT.safetensors", "DiT-XL-2-256x256.pt"])
+def test_the_papers_own_names(file, tmp_path, generator):
+    reference = theirs("as published, small")
+    reference.save_pretrained(tmp_path / "a")
+    ours = DiT.from_pretrained(tmp_path / "a")
+    tensors, path = paper_tensors(ours), tmp_path / file
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+    again = DiT.from_pretrained(path)
+    x, t, labels = inputs(reference, generator)
+    assert torch.equal(again(x, t, labels), ours(x, t, labels)) and again.config == ours.config
+    (tmp_path / "b").mkdir()
+    path.rename(tmp_path / "b" / file)
+    assert DiT.from_pretrained(tmp_path / "b").config == ours.config
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('ran')",))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="cannot be read as weights"):
+        DiT.from_pretrained(tmp_path / "evil.pt")
+
+
+def test_the_published_positions_are_ours():
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed
+
+    table = torch.as_tensor(get_2d_sincos_pos_embed(48, 6, base_size=6, output_type="pt")).float()
+    assert torch.allclose(dit.positions((6, 6), 48), table, atol=1e-5)
+
+
+# Table 4 of the paper. (The published code counts its fixed table of positions, too: 675.1 million for XL/2.)
+MILLIONS = {"S": (33, 33, 33), "B": (130, 130, 131), "L": (458, 458, 459), "XL": (675, 675, 676)}
+
+
+@pytest.mark.parametrize("size", MILLIONS)
+def test_parameter_counts_are_the_papers(size):
+    for patch, millions in zip((2, 4, 8), MILLIONS[size]):
+        with torch.device("meta"):
+            net = getattr(dit, f"DiT_{size}_{patch}")()
+        assert round(sum(p.numel() for p in net.parameters()) / 1e6) == millions, patch
+
+
+SMALL = DiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=5)
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_every_way_to_condition_takes_any_size_and_trains_all_of_its_weights(conditioning, generator):
+    torch.manual_seed(0)
+    net = DiT(DiTConfig(**vars(SMALL) | {"conditioning": conditioning}))
+    x, t, labels = torch.randn(2, 4, 8, 12, generator=generator), torch.tensor([3.0, 700.0]), torch.tensor([1, 5])
+    assert net(x, t, labels).shape == (2, 8, 8, 12) and not net(x, t, labels).any()  # a fresh one says zero
+    for p in net.parameters():
         torch.nn.init.normal_(p, std=0.2)
-    return dit
+    out = net(x, t, labels)
+    for other in (net(x, t + 100, labels), net(x, t, labels - 1)):
+        assert ((other - out).abs().amax((1, 2, 3)) > 1e-3).all()  # time and label matter
+    out.pow(2).sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-def test_a_fresh_block_is_the_identity_and_a_fresh_model_says_zero(generator):
-    torch.manual_seed(0)
-    x, c, text = (torch.randn(s, generator=generator) for s in ((2, 7, 32), (2, 32), (2, 5, 16)))
-    block = DiTBlock(CONFIG)
-    assert (block.ada_ln[1].weight == 0).all() and torch.equal(block(x, c, text, torch.ones(2, 5, dtype=torch.bool)), x)
-    assert (VideoDiT(CONFIG)(**inputs(generator)) == 0).all()
+def test_a_fresh_block_is_the_identity_with_adaln_zero_alone(generator):
+    x, c = torch.randn(2, 6, 32, generator=generator), torch.randn(2, 32, generator=generator)
+    for conditioning in ("adaln_zero", "adaln"):
+        block = dit.DiTBlock(DiTConfig(**vars(SMALL) | {"conditioning": conditioning}))
+        assert torch.equal(block(x, c, None, None), x) == (conditioning == "adaln_zero")
 
 
-def test_every_parameter_learns_once_the_gates_are_open(dit, generator):
-    dit.zero_grad()
-    dit(**inputs(generator), drop_text=torch.tensor([True, False])).pow(2).sum().backward()
-    assert [n for n, p in dit.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda net: DiT(DiTConfig(conditioning="film")), "choose one of adaln_zero"),
+        (lambda net: DiT(DiTConfig(hidden_size=30, num_heads=4)), "multiple of 4"),
+        (lambda net: net(torch.zeros(1, 4, 9, 8), torch.zeros(1), torch.zeros(1).long()), "multiples of 2"),
+        (lambda net: net(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1).long()), r"\(b, 4, h, w\)"),
+        (lambda net: net(torch.zeros(1, 4, 8, 8), torch.zeros(2), torch.zeros(1).long()), "1 latents and times"),
+        (lambda net: net(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.tensor([6])), "Labels go from 0 to 5"),
+    ],
+)
+def test_refusals(call, said):
+    with pytest.raises(ValueError, match=said):
+        call(DiT(SMALL))
 
 
-def test_masked_words_are_never_looked_at(dit, generator):
-    given = inputs(generator)
-    changed = given | {"text": given["text"].clone()}
-    changed["text"][1, 3:] = 9.0
-    assert torch.equal(dit(**given), dit(**changed))
-    changed["text"][1, 2] = 9.0
-    assert not torch.equal(dit(**given)[1], dit(**changed)[1])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"norm_type": "layer_norm"}, "norm_type = 'layer_norm'"),
+        ({"num_layers": None}, "num_layers is None"),
+        ({"num_layers": 3}, "hold no blocks.2"),
+        ({"num_layers": 1}, "do not belong together"),
+        ({"in_channels": 8}, "do not belong together"),
+    ],
+)
+def test_foreign_configs(changes, said, tmp_path):
+    theirs("as published, small").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=said):
+        DiT.from_pretrained(tmp_path)
 
 
-def test_a_dropped_text_is_not_seen(dit, generator):
-    given = inputs(generator)
-    other = given | {"text": given["text"] + 1, "pooled": given["pooled"] - 1}
-    drop = torch.tensor([True, False])
-    a, b = dit(**given, drop_text=drop), dit(**other, drop_text=drop)
-    assert torch.equal(a[0], b[0]) and not torch.allclose(a[1], b[1])
-
-
-def test_where_latents_are_known_their_noise_is_not_seen_and_elsewhere_the_clean_ones_are_not(dit, generator):
-    given, clean = inputs(generator), torch.randn(2, 4, 3, 4, 6, generator=generator)
-    known = torch.tensor([1.0, 0, 0]).view(1, 1, 3, 1, 1).expand(2, -1, -1, -1, -1)
-    out = dit(**given, known=known, clean=clean)
-    assert torch.equal(out, dit(**given | {"x": given["x"] + 5 * known}, known=known, clean=clean))
-    assert torch.equal(out, dit(**given, known=known, clean=clean + 5 * (1 - known)))
-    assert not torch.allclose(out, dit(**given, known=known, clean=clean + known))
-
-
-def test_each_sample_is_answered_alone(dit, generator):
-    given = inputs(generator)
-    alone = dit(**{k: v[:1] for k, v in given.items()})
-    assert torch.allclose(dit(**given)[:1], alone, atol=1e-4)
-
-
-def test_embeddings_begin_with_cosines():
-    e = sincos(torch.tensor([0.0, 1.0]), 6)
-    assert torch.equal(e[0], torch.tensor([1.0, 1, 1, 0, 0, 0])) and e[1, 0] == torch.tensor(1.0).cos()
-
-
-def test_positions_differ_everywhere_and_a_larger_frame_extends_the_smaller():
-    small, large = grid_positions(2, 4, 4, 64), grid_positions(5, 8, 6, 64).view(5, 8, 6, 64)
-    assert torch.allclose(large[:2, 2:6, 1:5].reshape(32, 64), small, atol=1e-5)
-    far = torch.cdist(grid_positions(5, 8, 6, 64), grid_positions(5, 8, 6, 64)) + 9 * torch.eye(240)
-    assert far.min() > 0.1
-
-
-def test_rotated_products_depend_on_distance_alone(generator):
-    q, k = torch.randn(2, 16, generator=generator)
-    angles = rotary_angles(4, 5, 6, 16)
-    turned = [rotate(x.expand(120, 16), angles.cos(), angles.sin()).view(4, 5, 6, 16) for x in (q, k)]
-    near, far = ((turned[0][t, y, x] * turned[1][t + 1, y + 2, x + 1]).sum() for t, y, x in ((0, 0, 0), (2, 2, 4)))
-    other = (turned[0][0, 0, 0] * turned[1][0, 0, 1]).sum()
-    assert torch.allclose(near, far, atol=1e-4) and not torch.allclose(near, other, atol=1e-2)
-    assert torch.allclose(turned[0].norm(dim=-1), q.norm().expand(4, 5, 6), atol=1e-4)
-
-
-def test_sizes_it_cannot_cut(dit, generator):
-    with pytest.raises(ValueError, match="5x6.*2x2"):
-        dit(**inputs(generator, h=5))
+def test_foreign_weights(tmp_path):
+    with pytest.raises(ValueError, match="holds 0 files of weights"):
+        DiT.from_pretrained(tmp_path)
+    save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="hold no x_embedder.weight"):
+        DiT.from_pretrained(tmp_path)
+    reference = theirs("as published, small")
+    torch.nn.init.zeros_(reference.transformer_blocks[1].norm1.emb.class_embedder.embedding_table.weight)
+    reference.save_pretrained(tmp_path / "b")
+    with pytest.raises(ValueError, match="embeds time and label once"):
+        DiT.from_pretrained(tmp_path / "b")

@@ -10,8 +10,8 @@ import torch
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 
 
-def folder_of(name: str | Path) -> Path:
-    """The folder of that path; else the model of that id ("owner/name"), fetched from ModelScope.
+def folder_of(name: str | Path, wanted: tuple[str, ...] = ("config.json", "*.safetensors")) -> Path:
+    """The folder of that path; else the wanted files of the model of that id ("owner/name"), fetched from ModelScope.
 
     Raises:
         ValueError: there is no such folder, and it is no id or could not be fetched.
@@ -28,7 +28,7 @@ def folder_of(name: str | Path) -> Path:
     try:
         from modelscope import snapshot_download
 
-        return Path(snapshot_download(str(name), allow_patterns=["config.json", "*.safetensors"]))
+        return Path(snapshot_download(str(name), allow_patterns=list(wanted)))
     except Exception as error:  # no network, no such model: whatever the hub's client raises
         raise ValueError(
             f"{str(name)!r} is neither a folder here nor could it be fetched from ModelScope ({type(error).__name__}); "

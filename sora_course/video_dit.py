@@ -1,0 +1,186 @@
+"""Chapter 07: the diffusion transformer for films, over patches of space and time, conditioned on text.
+
+Chapter 07's DiT (Peebles & Xie 2022) with a third axis, rotary positions (Su et al. 2021), and text by cross-attention as in
+Chen et al. 2023 (PixArt-alpha). Known latents may be given beside the noisy ones.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from einops import rearrange
+
+from .dit import FinalLayer, TimestepEmbedder, modulate
+from .unet import sincos
+
+
+@dataclass(frozen=True)
+class VideoDiTConfig:
+    """Sizes of the transformer; in_channels counts the latents' channels."""
+
+    in_channels: int = 16
+    patch_size: int = 2
+    hidden_size: int = 256
+    depth: int = 6
+    num_heads: int = 4
+    mlp_ratio: float = 4.0
+    text_size: int = 128
+
+
+def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> torch.Tensor:
+    """Sine-cosine positions along three axes for a grid of any size: (t h w, hidden_size).
+
+    A quarter of the channels tells the frame, counted from the first; the rest tells row and column, counted from the
+    centre, so that a larger frame extends the same map on all sides.
+    """
+    time_size = 2 * (hidden_size // 8)
+    row_size = 2 * ((hidden_size - time_size) // 4)
+    sizes = (time_size, row_size, hidden_size - time_size - row_size)
+    starts = (0.0, (h - 1) / 2, (w - 1) / 2)
+    axes = [torch.arange(n, device=device) - start for n, start in zip((t, h, w), starts)]
+    grids = torch.meshgrid(*axes, indexing="ij")
+    # From a quarter turn a step down to a 64th part of it: grids are small, and neighbours should look different.
+    return torch.cat([sincos(math.pi / 2 * g.flatten(), size, max_period=64.0) for g, size in zip(grids, sizes)], dim=-1)
+
+
+def rotary_angles(t: int, h: int, w: int, head_size: int, device=None) -> torch.Tensor:
+    """By which angles queries and keys are turned at each place of a grid: (t h w, head_size / 2).
+
+    Rotary positions (Su et al. 2021) along three axes, as video transformers use them: a quarter of the pairs of channels
+    turns with the frame, the rest with row and column, from a quarter turn a step down to a 64th part of it. A
+    product of a turned query and a turned key depends on how far apart they are, not on where.
+    """
+    pairs = head_size // 2
+    sizes = (pairs // 4, (pairs - pairs // 4) // 2, pairs - pairs // 4 - (pairs - pairs // 4) // 2)
+    grids = torch.meshgrid(*[torch.arange(n, device=device) for n in (t, h, w)], indexing="ij")
+    speeds = [math.pi / 2 * torch.exp(-math.log(64) * torch.arange(n, device=device) / n) for n in sizes]
+    return torch.cat([g.flatten()[:, None] * s for g, s in zip(grids, speeds)], dim=-1)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn each pair (x_i, x_{i + d/2}) of the last dimension of x (..., n, d) by the angles whose cosines are (n, d/2)."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x to itself, or to a context of another width."""
+
+    def __init__(self, hidden_size: int, num_heads: int, context_size: int | None = None):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(hidden_size, hidden_size)
+        self.kv = nn.Linear(context_size or hidden_size, 2 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: torch.Tensor, context: torch.Tensor, *, mask=None, rotation=None) -> torch.Tensor:
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.num_heads)
+        k, v = rearrange(self.kv(context), "b m (two h d) -> two b h m d", two=2, h=self.num_heads)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None, :])
+        return self.proj(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class VideoDiTBlock(nn.Module):
+    """adaLN-zero around self-attention and MLP (DiT, figure 3), with cross-attention to the text between them.
+
+    Every branch starts closed, by a zero gate or a zero output, so a fresh block is the identity.
+    """
+
+    def __init__(self, config: VideoDiTConfig):
+        super().__init__()
+        d, inner = config.hidden_size, int(config.mlp_ratio * config.hidden_size)
+        self.norm1 = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.norm2 = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.norm_text = nn.LayerNorm(d, eps=1e-6)
+        self.attn = Attention(d, config.num_heads)
+        self.cross = Attention(d, config.num_heads, config.text_size)
+        self.mlp = nn.Sequential(nn.Linear(d, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, d))
+        self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d))
+        for layer in (self.ada_ln[1], self.cross.proj):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, x: torch.Tensor, c: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, rotation=None
+    ) -> torch.Tensor:
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.ada_ln(c).chunk(6, dim=1)  # (b, d)
+        y = modulate(self.norm1(x), shift_attn, scale_attn)
+        x = torch.addcmul(x, gate_attn[:, None], self.attn(y, y, rotation=rotation))
+        x = x + self.cross(self.norm_text(x), text, mask=mask)
+        return torch.addcmul(x, gate_mlp[:, None], self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
+
+
+class VideoDiT(nn.Module):
+    """Velocity of noisy video latents, given the time, a text and the latent frames that are already known."""
+
+    def __init__(self, config: VideoDiTConfig = VideoDiTConfig()):
+        super().__init__()
+        self.config = config
+        d, p, c = config.hidden_size, config.patch_size, config.in_channels
+        self.x_embedder = nn.Linear((2 * c + 1) * p * p, d)  # noisy latents, known latents, mask
+        self.t_embedder = TimestepEmbedder(d)
+        self.text_pooled = nn.Sequential(nn.Linear(config.text_size, d), nn.SiLU(), nn.Linear(d, d))
+        self.no_text = nn.Parameter(0.02 * torch.randn(config.text_size))  # stands for any text when guidance drops it
+        self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
+        self.final = FinalLayer(d, c * p * p)
+
+    def config_dict(self) -> dict:
+        return asdict(self.config)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        text: torch.Tensor,
+        text_mask: torch.Tensor,
+        pooled: torch.Tensor,
+        known: torch.Tensor | None = None,
+        clean: torch.Tensor | None = None,
+        drop_text: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict noise - x0.
+
+        Args:
+            x: noisy latents, (b, c, t, h, w), h and w divisible by the patch size.
+            t: flow time in [0, 1], (b,).
+            text, text_mask, pooled: features (b, n, d), which of them are real (b, n), and their mean (b, d).
+            known: 1 where latents are given, 0 where they are wanted, (b, 1, t, 1 or h, 1 or w); None for nothing given.
+            clean: the given latents; elsewhere ignored. Needed with known.
+            drop_text: True for the samples that shall not see their text, (b,).
+
+        Returns:
+            (b, c, t, h, w); where latents are known it means nothing.
+
+        Raises:
+            ValueError: height or width of the latents is not divisible by the patch size.
+        """
+        p = self.config.patch_size
+        frames, height, width = x.shape[2:]
+        if height % p or width % p:
+            raise ValueError(f"Latents of {height}x{width} cannot be cut into {p}x{p} patches; use multiples of {p}.")
+        if known is None:
+            known, clean = torch.zeros_like(x[:, :1]), torch.zeros_like(x)
+        known = known.expand(-1, -1, *x.shape[2:])
+        x = torch.cat([x * (1 - known), clean * known, known], dim=1)  # (b, 2 c + 1, t, h, w)
+        if drop_text is not None:
+            pooled = torch.where(drop_text[:, None], self.no_text, pooled)
+            text = torch.where(drop_text[:, None, None], self.no_text, text)
+        x = rearrange(x, "b c t (h p) (w q) -> b (t h w) (c p q)", p=p, q=p)  # (b, n, (2 c + 1) p p)
+        positions = grid_positions(frames, height // p, width // p, self.config.hidden_size, x.device)
+        x = self.x_embedder(x) + positions.to(x)  # (b, n, d)
+        c = self.t_embedder(1000 * t) + self.text_pooled(pooled)  # (b, d)
+        head_size = self.config.hidden_size // self.config.num_heads
+        angles = rotary_angles(frames, height // p, width // p, head_size, x.device)
+        rotation = (angles.cos().to(x), angles.sin().to(x))
+        for block in self.blocks:
+            x = block(x, c, text, text_mask, rotation)
+        x = self.final(x, c)  # (b, n, c p p)
+        return rearrange(
+            x, "b (t h w) (c p q) -> b c t (h p) (w q)", t=frames, h=height // p, w=width // p, p=p, q=p
+        ).float()

@@ -1,0 +1,99 @@
+"""The diffusion transformer: identities at the start, positions for any size, what masks and dropped texts hide."""
+
+import pytest
+import torch
+
+from sora_course.unet import sincos
+from sora_course.video_dit import VideoDiT, VideoDiTBlock, VideoDiTConfig, grid_positions, rotary_angles, rotate
+
+CONFIG = VideoDiTConfig(in_channels=4, hidden_size=32, depth=2, num_heads=2, text_size=16)
+
+
+def inputs(generator, t=3, h=4, w=6):
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    return dict(x=draw(2, 4, t, h, w), t=torch.rand(2, generator=generator), text=draw(2, 5, 16), pooled=draw(2, 16),
+                text_mask=torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dit():
+    torch.manual_seed(0)
+    dit = VideoDiT(CONFIG).eval()
+    for p in dit.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    return dit
+
+
+def test_a_fresh_block_is_the_identity_and_a_fresh_model_says_zero(generator):
+    torch.manual_seed(0)
+    x, c, text = (torch.randn(s, generator=generator) for s in ((2, 7, 32), (2, 32), (2, 5, 16)))
+    block = VideoDiTBlock(CONFIG)
+    assert (block.ada_ln[1].weight == 0).all() and torch.equal(block(x, c, text, torch.ones(2, 5, dtype=torch.bool)), x)
+    assert (VideoDiT(CONFIG)(**inputs(generator)) == 0).all()
+
+
+def test_every_parameter_learns_once_the_gates_are_open(dit, generator):
+    dit.zero_grad()
+    dit(**inputs(generator), drop_text=torch.tensor([True, False])).pow(2).sum().backward()
+    assert [n for n, p in dit.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_masked_words_are_never_looked_at(dit, generator):
+    given = inputs(generator)
+    changed = given | {"text": given["text"].clone()}
+    changed["text"][1, 3:] = 9.0
+    assert torch.equal(dit(**given), dit(**changed))
+    changed["text"][1, 2] = 9.0
+    assert not torch.equal(dit(**given)[1], dit(**changed)[1])
+
+
+def test_a_dropped_text_is_not_seen(dit, generator):
+    given = inputs(generator)
+    other = given | {"text": given["text"] + 1, "pooled": given["pooled"] - 1}
+    drop = torch.tensor([True, False])
+    a, b = dit(**given, drop_text=drop), dit(**other, drop_text=drop)
+    assert torch.equal(a[0], b[0]) and not torch.allclose(a[1], b[1])
+
+
+def test_where_latents_are_known_their_noise_is_not_seen_and_elsewhere_the_clean_ones_are_not(dit, generator):
+    given, clean = inputs(generator), torch.randn(2, 4, 3, 4, 6, generator=generator)
+    known = torch.tensor([1.0, 0, 0]).view(1, 1, 3, 1, 1).expand(2, -1, -1, -1, -1)
+    out = dit(**given, known=known, clean=clean)
+    assert torch.equal(out, dit(**given | {"x": given["x"] + 5 * known}, known=known, clean=clean))
+    assert torch.equal(out, dit(**given, known=known, clean=clean + 5 * (1 - known)))
+    assert not torch.allclose(out, dit(**given, known=known, clean=clean + known))
+
+
+def test_each_sample_is_answered_alone(dit, generator):
+    given = inputs(generator)
+    alone = dit(**{k: v[:1] for k, v in given.items()})
+    assert torch.allclose(dit(**given)[:1], alone, atol=1e-4)
+
+
+def test_embeddings_begin_with_cosines():
+    e = sincos(torch.tensor([0.0, 1.0]), 6)
+    assert torch.equal(e[0], torch.tensor([1.0, 1, 1, 0, 0, 0])) and e[1, 0] == torch.tensor(1.0).cos()
+
+
+def test_positions_differ_everywhere_and_a_larger_frame_extends_the_smaller():
+    small, large = grid_positions(2, 4, 4, 64), grid_positions(5, 8, 6, 64).view(5, 8, 6, 64)
+    assert torch.allclose(large[:2, 2:6, 1:5].reshape(32, 64), small, atol=1e-5)
+    far = torch.cdist(grid_positions(5, 8, 6, 64), grid_positions(5, 8, 6, 64)) + 9 * torch.eye(240)
+    assert far.min() > 0.1
+
+
+def test_rotated_products_depend_on_distance_alone(generator):
+    q, k = torch.randn(2, 16, generator=generator)
+    angles = rotary_angles(4, 5, 6, 16)
+    turned = [rotate(x.expand(120, 16), angles.cos(), angles.sin()).view(4, 5, 6, 16) for x in (q, k)]
+    near, far = ((turned[0][t, y, x] * turned[1][t + 1, y + 2, x + 1]).sum() for t, y, x in ((0, 0, 0), (2, 2, 4)))
+    other = (turned[0][0, 0, 0] * turned[1][0, 0, 1]).sum()
+    assert torch.allclose(near, far, atol=1e-4) and not torch.allclose(near, other, atol=1e-2)
+    assert torch.allclose(turned[0].norm(dim=-1), q.norm().expand(4, 5, 6), atol=1e-4)
+
+
+def test_sizes_it_cannot_cut(dit, generator):
+    with pytest.raises(ValueError, match="5x6.*2x2"):
+        dit(**inputs(generator, h=5))
