@@ -29,6 +29,10 @@ VARIANTS = {
     "latent channels": {str(c): {"latent_channels": c} for c in (4, 8, 16, 32)},
     "encoder width": {f"{c}, {3 * c // 2}": {"encoder_channels": (c, 3 * c // 2)} for c in (12, 24, 48, 96)},
     "temporal kernel": {str(k): {"time_kernel": k} for k in (1, 2, 3, 5)},
+    "about equal numbers": {
+        "film": {},
+        "frames": {"time_factor": 1, "time_kernel": 1, "latent_channels": 5},
+    },
 }
 
 
@@ -84,7 +88,10 @@ def main() -> None:
                 }  # fmt: skip
             done[f"{setting}: {value}"] = row
             checkpoints.save_atomically(PATH, lambda path: path.write_text(json.dumps(done, indent=1) + "\n"))
-            print(f"{setting}: {value:8} {row['compression']:6.1f}x {row['psnr']:.1f} dB {row['ssim']:.3f} {row['right']['all']:.1%}", flush=True)
+            print(
+                f"{setting}: {value:8} {row['compression']:6.1f}x {row['psnr']:.1f} dB {row['ssim']:.3f} {row['right']['all']:.1%}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
