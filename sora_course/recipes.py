@@ -25,7 +25,7 @@ from .sora import TextToVideo
 from .text import TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
 from .video_dit import VideoDiTConfig
-from .video_vae import VideoVAE, VideoVAEConfig
+from .video_vae import ResidualBlock, VideoVAE, VideoVAEConfig
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Recipe:
     vae_batch: int = 8
     kl_weight: float = 1e-4
     text_batch: int = 128
-    compile: bool = False  # the transformer's blocks, while training
+    compile: bool = False  # the blocks of autoencoder and transformer, while training
 
 
 _STARTER_BUCKETS = (
@@ -73,7 +73,9 @@ RECIPES: dict[str, Recipe] = {
     "starter": Recipe(
         preset="starter",
         vae=VideoVAEConfig(),
-        vae_train=TrainConfig(steps=4000, ema=0.995),
+        vae_train=TrainConfig(steps=7500, ema=0.998, decay=0.7, save_every=500),
+        vae_batch=16,
+        kl_weight=3e-5,
         text_depth=2,
         text_size=128,
         text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
@@ -126,6 +128,8 @@ def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
         films = world.render(scenes, generator=generator, num_frames=t, size=(h, w)).to(device)
         return vae.loss(films, generator=generator, kl_weight=recipe.kl_weight)
 
+    if recipe.compile:
+        compile_if_possible(block for block in vae.modules() if isinstance(block, ResidualBlock))
     train(vae, loss, recipe.vae_train, folder=folder / "vae", describe="vae")
     generator = torch.Generator().manual_seed(1)
     films = [world.render(world.sample_scenes(16, generator=generator), generator=generator) for _ in range(16)]

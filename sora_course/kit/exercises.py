@@ -334,9 +334,10 @@ def latent_numbers(answer):
     """Numbers in the latents of a film, for a causal VAE."""
     for case, wanted in (
         ((17, 64, 64, 4, 8, 16), 5_120), ((1, 64, 64, 4, 8, 16), 1_024), ((121, 480, 704, 8, 32, 128), 675_840),
-        ((33, 256, 256, 4, 8, 16), 147_456),
+        ((33, 256, 256, 4, 8, 16), 147_456), ((17, 64, 64, 1, 8, 16), 17_408),
     ):  # fmt: skip
         got = _call(answer, *case)
+        assert isinstance(got, int), f"a count is a whole number, and your function says {got!r}; divide with //"
         assert got == wanted, (
             f"for (frames, height, width, p, q, channels) = {case} it is {wanted:,}, and your function says {got}"
         )
@@ -349,13 +350,13 @@ def kl_between(answer):
     from torch.distributions import Normal, kl_divergence
 
     generator = torch.Generator().manual_seed(0)
-    mean, log_var, other_mean, other_log_var = torch.randn(4, 3, 2, generator=generator)
-    wanted = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(other_mean, (other_log_var / 2).exp()))
-    got = _call(answer, mean.clone(), log_var.clone(), other_mean.clone(), other_log_var.clone())
-    assert got.shape == wanted.shape, f"there is one number for each pair, {tuple(wanted.shape)}, and yours is {tuple(got.shape)}"
-    assert torch.allclose(got, wanted, atol=1e-4), (
-        f"for the first pair it is {float(wanted[0, 0]):.4f}, and your function says {float(got[0, 0]):.4f}"
-    )
+    for shape in ((3, 2), (4,), (2, 3, 2)):
+        mean, log_var, other_mean, other_log_var = torch.randn(4, *shape, generator=generator)
+        wanted = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(other_mean, (other_log_var / 2).exp()))
+        got = _call(answer, mean.clone(), log_var.clone(), other_mean.clone(), other_log_var.clone())
+        assert got.shape == shape, f"there is one number for each pair, {shape}, and yours is {tuple(got.shape)}"
+        said = f"for the first pair it is {float(wanted.flatten()[0]):.4f}, and your function says {float(got.flatten()[0]):.4f}"
+        assert torch.allclose(got, wanted, atol=1e-4), said
 
 
 @_exercise
@@ -374,6 +375,7 @@ def running_mean(answer):
         memory, pieces, start = None, [], 0
         for end in ends:
             y, memory = _call(answer, x[:, start:end].clone(), memory)
+            assert memory.numel() <= 2 * len(x), f"keep two numbers of each row, not {tuple(memory.shape)}"
             pieces.append(y)
             start = end
         assert torch.allclose(torch.cat(pieces, dim=1), wanted), (
