@@ -218,9 +218,7 @@ class UNet(nn.Module):
         """
         config, tensors = published.read(name)
         net = cls(UNetConfig(**published.unet_sizes(config)))
-        for old, new in published.OLD_ATTENTION_NAMES.items():
-            tensors = {key.replace(old, new): value for key, value in tensors.items()}
-        checkpoints.fill(net, tensors, "weights")
+        checkpoints.fill(net, published.renamed(tensors, published.OLD_ATTENTION_NAMES), "weights")
         return net.eval()
 
     def embed(self, t: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:

@@ -64,6 +64,16 @@ def read(name: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     return config, tensors
 
 
+def renamed(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Tensors with each part of a name that is a key of names replaced by its value, in order."""
+    result = {}
+    for name, tensor in tensors.items():
+        for theirs, ours in names.items():
+            name = name.replace(theirs, ours)
+        result[name] = tensor
+    return result
+
+
 # diffusers' UNet2DModel ----------------------------------------------------------------------------------------------
 OLD_ATTENTION_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 _UNET_DEFAULTS = {
@@ -133,12 +143,8 @@ def vae_sizes(config: dict) -> dict:
 
 def vae_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of an AutoencoderKL under their present names; old ones had 1x1 convolutions in the middle's attention."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for old, new in OLD_ATTENTION_NAMES.items():
-            name = name.replace(old, new)
-        renamed[name] = tensor.flatten(1) if ".attentions." in name and tensor.ndim == 4 else tensor
-    return renamed
+    named = renamed(tensors, OLD_ATTENTION_NAMES)
+    return {name: t.flatten(1) if ".attentions." in name and t.ndim == 4 else t for name, t in named.items()}
 
 
 # transformers' ViT and ViViT, torchvision's VisionTransformer ------------------------------------------------------------------
@@ -213,16 +219,12 @@ def vivit_sizes(config: dict) -> dict:
     return sizes | {"num_frames": config["num_frames"], "tubelet_size": tuple(tubelet)}
 
 
-def _rename(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
+def _vit_names(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
     """Tensors under our names, with the patch embedding as a matrix and positions without a batch."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        renamed[name] = tensor
-    renamed["embed.weight"] = renamed["embed.weight"].flatten(1)
-    renamed["positions"] = renamed["positions"][0]
-    return renamed
+    named = renamed(tensors, names)
+    named["embed.weight"] = named["embed.weight"].flatten(1)
+    named["positions"] = named["positions"][0]
+    return named
 
 
 def vit_tensors(tensors: dict[str, torch.Tensor], prefix: str = "vit.") -> dict[str, torch.Tensor]:
@@ -247,9 +249,9 @@ def vit_tensors(tensors: dict[str, torch.Tensor], prefix: str = "vit.") -> dict[
     for layer, qkv in parts.items():
         for kind in ("weight", "bias"):
             rest[f"{layer}attention.qkv.{kind}"] = torch.cat([qkv[f"{part}.{kind}"] for part in _QKV])
-    return _rename(rest, _VIT_NAMES)
+    return _vit_names(rest, _VIT_NAMES)
 
 
 def vit_tensors_of_torchvision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of a torchvision VisionTransformer under our names."""
-    return _rename(dict(tensors), _TORCHVISION_NAMES)
+    return _vit_names(tensors, _TORCHVISION_NAMES)

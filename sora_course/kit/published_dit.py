@@ -69,20 +69,11 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _rename(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
-    renamed = {}
-    for name, tensor in tensors.items():
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        renamed[name] = tensor
-    return renamed
-
-
 def _paper(tensors: dict[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor]]:
     """Sizes are read off the tensors. The table of positions is left out after a look: it is never learned."""
     tensors = dict(tensors)
     positions = tensors.pop("pos_embed", None)
-    tensors = _rename(tensors, _PAPER_NAMES)
+    tensors = published.renamed(tensors, _PAPER_NAMES)
     needed = ("x_embedder.weight", "y_embedder.weight", "final.linear.bias", "blocks.0.mlp.0.bias")
     missing = [name for name in needed if name not in tensors]
     if missing:
@@ -132,7 +123,7 @@ def _diffusers(config: dict, tensors: dict[str, torch.Tensor]) -> tuple[dict, di
         "patch_size": config["patch_size"], "hidden_size": d, "depth": config["num_layers"],
         "num_heads": config["num_attention_heads"], "num_classes": config["num_embeds_ada_norm"],
     }  # fmt: skip
-    tensors = _rename({name: t for name, t in tensors.items() if name != "pos_embed.pos_embed"}, _DIFFUSERS_NAMES)
+    tensors = published.renamed({name: t for name, t in tensors.items() if name != "pos_embed.pos_embed"}, _DIFFUSERS_NAMES)
     try:
         tensors["x_embedder.weight"] = tensors["x_embedder.weight"].flatten(1)
         for i in range(sizes["depth"]):
