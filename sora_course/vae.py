@@ -33,7 +33,10 @@ class VAEConfig:
 
 # The bound -----------------------------------------------------------------------------------------------------------
 def sample_posterior(mean: torch.Tensor, log_var: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """z = mean + std * noise: chance as an input, so that gradients reach mean and log_var (section 2.4). Noise is drawn on the CPU."""
+    """z = mean + std * noise: chance as an input, so that gradients reach mean and log_var (section 2.4).
+
+    The noise is drawn on the CPU, which gives the same z on every device.
+    """
     noise = torch.randn(mean.shape, generator=generator).to(mean)
     return mean + (0.5 * log_var).exp() * noise
 

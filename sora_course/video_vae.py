@@ -2,9 +2,9 @@
 
 Causal in time as in Yu et al. 2023 (MAGVIT-v2): the first frame is encoded on its own and every later latent frame holds
 four more, so 4n + 1 frames become n + 1 latent frames and a still becomes one. (Four and eight are what the shipped model
-has; shapes below say 4, h/4 and h/8 for the config's time_factor, patch_size and twice that.) No layer looks ahead in time or averages
-over it, so later frames never change earlier ones, and a long film goes through piece by piece: each convolution
-keeps the last frames that it saw (`Memory`), and nothing else crosses from one piece to the next.
+has; shapes below say 4, h/4 and h/8 for the config's time_factor, patch_size and twice that.) No layer looks ahead in time
+or averages over it, so a later group of frames never changes an earlier one, and a long film goes through piece by piece:
+each convolution keeps the last frames that it saw (`Memory`), and nothing else crosses from one piece to the next.
 """
 
 from __future__ import annotations
