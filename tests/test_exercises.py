@@ -58,5 +58,7 @@ def test_notebooks_are_as_they_should_be(path):
     for cell in code:
         assert len("".join(cell["source"]).splitlines()) <= 25, cell["id"]
         assert cell["execution_count"], f"{cell['id']} has not been run"
+        draws_a_bar = re.search(r"\b(train|learn)\(", "".join(cell["source"]))
+        assert not draws_a_bar or "nbval-ignore-output" in cell["metadata"]["tags"], f"{cell['id']} shows a progress bar"
         outputs = json.dumps(cell["outputs"])
         assert not re.search(r"Traceback|Warning|/home/|/tmp/|/root/|/work/|/Users/", outputs), cell["id"]

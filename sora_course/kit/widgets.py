@@ -83,4 +83,5 @@ def explore(draw, **controls):
     for box in chosen.values():
         box.observe(redraw, "value")
     redraw()
-    return w.VBox([w.HBox(list(chosen.values())), picture])
+    rows = w.Layout(flex_flow="row wrap")  # many controls go on in a second row
+    return w.VBox([w.HBox(list(chosen.values()), layout=rows), picture])
