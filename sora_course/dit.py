@@ -62,17 +62,6 @@ def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch
 
 
 # Blocks ----------------------------------------------------------------------------------------------------------------
-class CrossAttention(nn.Module):
-    """Tokens ask a few others, here those of time and label."""
-
-    def __init__(self, hidden_size: int, num_heads: int):
-        super().__init__()
-        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
-
-    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        return self.attention(x, context, context, need_weights=False)[0]
-
-
 class DiTBlock(nn.Module):
     """Attention and MLP; time and label shift and scale what goes in, and gate what comes out (figure 3).
 
@@ -97,7 +86,8 @@ class DiTBlock(nn.Module):
         elif kind == "adaln_single":
             self.table = nn.Parameter(torch.randn(6, d) / d**0.5)
         elif kind == "cross_attention":
-            self.norm_cross, self.cross = nn.LayerNorm(d, eps=1e-6), CrossAttention(d, config.num_heads)
+            self.norm_cross = nn.LayerNorm(d, eps=1e-6)
+            self.cross = nn.MultiheadAttention(d, config.num_heads, batch_first=True)
 
     def modulation(self, c: torch.Tensor, shared: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         """Shift, scale and gate (b, d) of attention, then of the MLP."""
@@ -113,7 +103,7 @@ class DiTBlock(nn.Module):
         if self.kind in ("cross_attention", "in_context"):
             x = x + self.attention(self.norm1(x))
             if self.kind == "cross_attention":
-                x = x + self.cross(self.norm_cross(x), context)
+                x = x + self.cross(self.norm_cross(x), context, context, need_weights=False)[0]
             return x + self.mlp(self.norm2(x))
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.modulation(c, shared)  # (b, d) each
         x = torch.addcmul(x, gate_attn[:, None], self.attention(modulate(self.norm1(x), shift_attn, scale_attn)))
@@ -214,6 +204,12 @@ class DiT(nn.Module):
         """
         sizes, tensors = published_dit.read(name)
         net = cls(DiTConfig(**sizes))
+        table = tensors.pop("positions", None)  # (1, n, d), in the paper's files: never learned, so it must be ours
+        if table is not None:
+            side = round(table.shape[1] ** 0.5)
+            ours = positions((side, side), net.config.hidden_size)
+            if table.shape[1:] != ours.shape or not torch.allclose(table[0].float(), ours, atol=1e-3):
+                raise ValueError("The positions in these weights are not DiT's, sines and cosines of a square grid.")
         checkpoints.fill(net, tensors, "weights")
         return net.eval()
 

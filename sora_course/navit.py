@@ -37,7 +37,7 @@ class NaViTConfig:
 
 # Packing -------------------------------------------------------------------------------------------------------------
 class Piece(NamedTuple):
-    """One film as tokens: its bricks (n, c p q r), and of each the place along time, height and width, (n, 3)."""
+    """One film as tokens: its bricks (n, c, p, q, r), and of each the place along time, height and width, (n, 3)."""
 
     patches: torch.Tensor
     places: torch.Tensor
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
 
 @dataclass
 class Packed:
-    """Many films in rows of equal length: bricks (rows, n, c p q r), their places (rows, n, 3), and whose they are."""
+    """Many films in rows of equal length: bricks (rows, n, c, p, q, r), their places (rows, n, 3), and whose they are."""
 
     patches: torch.Tensor
     places: torch.Tensor
@@ -75,7 +75,7 @@ def cut(film: torch.Tensor, size: tuple[int, int, int]) -> Piece:
     """
     if film.ndim != 4:
         raise ValueError(f"One film (c, t, h, w) is cut at a time, and this is {tuple(film.shape)}.")
-    patches = tubelets(film[None], size)[0]
+    patches = tubelets(film[None], size)[0].unflatten(1, (len(film), *size))
     grid = (torch.arange(side // part, device=film.device) for side, part in zip(film.shape[1:], size))
     return Piece(patches, torch.cartesian_prod(*grid))
 
@@ -134,16 +134,14 @@ def collate(pieces: list[Piece], rows: list[list[int]]) -> Packed:
         raise ValueError(f"Each of {len(pieces)} films, at least one, must lie in one row; the rows are {rows}.")
     if any(not len(piece.patches) for piece in pieces):
         raise ValueError("A film of no tokens cannot be packed; leave it out.")
-    widths, kinds = {piece.patches.shape[1] for piece in pieces}, {piece.patches.dtype for piece in pieces}
-    if len(widths) > 1 or len(kinds) > 1:
-        raise ValueError(
-            f"Films in one batch need bricks of equal size and kind, and these have {sorted(widths)} numbers "
-            f"of {sorted(map(str, kinds))}."
-        )
+    kinds = {(tuple(piece.patches.shape[1:]), piece.patches.dtype) for piece in pieces}
+    if len(kinds) > 1:
+        said = " and ".join(f"{size} of {dtype}" for size, dtype in sorted(kinds, key=str))
+        raise ValueError(f"Films in one batch need bricks (c, p, q, r) of equal size and kind, and these have {said}.")
     n = max(sum(len(pieces[film].patches) for film in row) for row in rows)
     first = pieces[0]
     packed = Packed(
-        first.patches.new_zeros(len(rows), n, *widths),
+        first.patches.new_zeros(len(rows), n, *first.patches.shape[1:]),
         first.places.new_zeros(len(rows), n, 3),
         first.places.new_full((len(rows), n), -1),
         len(pieces),
@@ -191,15 +189,13 @@ class NaViT(nn.Module):
         """Raises ValueError where bricks have another size or are no real numbers, or a place lies outside max_grid."""
         if not packed.patches.is_floating_point():
             raise ValueError(f"Films are in real numbers, and these are of {packed.patches.dtype}.")
-        if packed.patches.shape[-1] != self.embed.in_features:
-            raise ValueError(
-                f"Bricks of {self.config.in_channels} channels and {self.config.tubelet_size} hold {self.embed.in_features} "
-                f"numbers, and these hold {packed.patches.shape[-1]}."
-            )
+        size = (self.config.in_channels, *self.config.tubelet_size)
+        if packed.patches.shape[2:] != size:
+            raise ValueError(f"Bricks (c, p, q, r) of {size} are needed, and these are {tuple(packed.patches.shape[2:])}.")
         needed = [int(places.max()) + 1 for places in packed.places.unbind(-1)]
         if any(side > most for side, most in zip(needed, self.config.max_grid)):
             raise ValueError(f"There are positions for grids up to {self.config.max_grid}, and a film here needs {needed}.")
-        tokens = self.embed(packed.patches)  # (rows, n, d)
+        tokens = self.embed(packed.patches.flatten(2))  # (rows, n, d)
         for table, places in zip(self.positions, packed.places.unbind(-1)):
             tokens = tokens + table[places]
         mask = packed.mask()

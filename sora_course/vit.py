@@ -149,6 +149,15 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def attention_maps(tokens: torch.Tensor, blocks) -> torch.Tensor:
+    """How much each token of (b, n, d) takes from each other in each of the blocks, one after the other: (depth, b, heads, n, n)."""
+    maps = []
+    for block in blocks:
+        maps.append(block.attention.weights(block.norm1(tokens)))
+        tokens = block(tokens)
+    return torch.stack(maps)
+
+
 class ViT(nn.Module):
     """From pictures to class scores: (b, c, h, w) to (b, num_classes). Sides other than the trained ones resize the positions.
 
@@ -209,11 +218,7 @@ class ViT(nn.Module):
 
     def attention_maps(self, x: torch.Tensor) -> torch.Tensor:
         """How much each token takes from each other in every block: (depth, b, heads, n, n)."""
-        tokens, maps = self.tokens(x), []
-        for block in self.blocks:
-            maps.append(block.attention.weights(block.norm1(tokens)))
-            tokens = block(tokens)
-        return torch.stack(maps)
+        return attention_maps(self.tokens(x), self.blocks)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = self.features(x)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
 
 from .kit import checkpoints, published
-from .vit import POOLS, Attention, Block, ViT, divides, resize_positions
+from .vit import POOLS, Attention, Block, ViT, attention_maps, divides, resize_positions
 
 LAYOUTS = ("joint", "factorised_encoder", "factorised_attention", "factorised_dot_product")  # models 1 to 4
 INFLATIONS = ("central", "average")
@@ -237,11 +237,7 @@ class ViViT(nn.Module):
         """
         if self.config.layout != "joint":
             raise ValueError(f"One table of all tokens exists for joint attention only, and this is {self.config.layout}.")
-        tokens, maps = self.tokens(x), []
-        for block in self.blocks:
-            maps.append(block.attention.weights(block.norm1(tokens)))
-            tokens = block(tokens)
-        return torch.stack(maps)
+        return attention_maps(self.tokens(x), self.blocks)
 
     @classmethod
     def from_image(cls, vit: ViT, *, num_frames: int, tubelet_frames: int = 2, inflation="central", layout="joint") -> ViViT:
@@ -270,12 +266,11 @@ class ViViT(nn.Module):
         tensors["embed.weight"] = inflate(kernel, tubelet_frames, inflation).flatten(1)
         places = repeat(tensors["positions"][extra:], "s d -> (t s) d", t=net.grid[0])
         tensors["positions"] = torch.cat([tensors["positions"][:extra], places])
+        along_time = ("norm_time", "attention_time", "temporal_blocks", "frame_positions")
+        silent = ("proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias", "frame_positions")  # the last word of each block
         for name, new in net.named_parameters():
-            if (
-                "time" in name or "temporal" in name or name == "frame_positions"
-            ):  # what looks along time adds nothing at first
-                ends = ("proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias", "frame_positions")
-                tensors[name] = torch.zeros_like(new) if name.endswith(ends) else new
+            if any(part in name for part in along_time):
+                tensors[name] = torch.zeros_like(new) if name.endswith(silent) else new
         checkpoints.fill(net, tensors, "weights")
         return net
 

@@ -82,6 +82,16 @@ def test_the_papers_own_names(file, tmp_path, generator):
     assert DiT.from_pretrained(tmp_path / "b").config == ours.config
 
 
+def test_other_positions_than_the_papers_are_refused(tmp_path):
+    reference = theirs("as published, small")
+    reference.save_pretrained(tmp_path / "a")
+    tensors = paper_tensors(DiT.from_pretrained(tmp_path / "a"))
+    for wrong in (tensors["pos_embed"].flip(1), tensors["pos_embed"][:, :15]):
+        save_file(tensors | {"pos_embed": wrong.contiguous()}, tmp_path / "wrong.safetensors")
+        with pytest.raises(ValueError, match="positions in these weights are not DiT's"):
+            DiT.from_pretrained(tmp_path / "wrong.safetensors")
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -16,6 +16,7 @@ _FIXED = {
 _PAPER_NAMES = {
     "x_embedder.proj.": "x_embedder.", "y_embedder.embedding_table.": "y_embedder.", ".attn.": ".attention.",
     ".mlp.fc1.": ".mlp.0.", ".mlp.fc2.": ".mlp.2.", "adaLN_modulation.": "ada_ln.", "final_layer.": "final.",
+    "pos_embed": "positions",
 }  # fmt: skip
 _DIFFUSERS_NAMES = {
     "transformer_blocks.": "blocks.", "norm1.linear.": "ada_ln.1.", "attn1.to_out.0.": "attention.proj.",
@@ -29,7 +30,7 @@ _EMBEDDERS = {
 
 
 def read(name: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """The arguments of `DiTConfig` and the weights under our names.
+    """The arguments of `DiTConfig` and the weights under our names, with the paper's fixed table of positions where it is there.
 
     Args:
         name: a folder as diffusers writes it, with "transformer" in it or not; or the paper's weights, a .safetensors or .pt
@@ -63,16 +64,13 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         )
     except Exception as error:  # whatever the reader of that format raises on what it cannot read
         raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}: {error}); fetch it again.") from error
-    tensors = tensors.get("ema", tensors) if isinstance(tensors, dict) else tensors
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise ValueError(f"{path} holds no table of tensors; name the file of a DiT.")
     return tensors
 
 
 def _paper(tensors: dict[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Sizes are read off the tensors. The table of positions is left out after a look: it is never learned."""
-    tensors = dict(tensors)
-    positions = tensors.pop("pos_embed", None)
+    """Sizes are read off the tensors."""
     tensors = published.renamed(tensors, _PAPER_NAMES)
     needed = ("x_embedder.weight", "y_embedder.weight", "final.linear.bias", "blocks.0.mlp.0.bias")
     missing = [name for name in needed if name not in tensors]
@@ -87,24 +85,12 @@ def _paper(tensors: dict[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tens
         )
     d, in_channels, p = embedding.shape[:3]
     tensors["x_embedder.weight"] = embedding.flatten(1)
-    if positions is not None:
-        _check_positions(positions[0])
     sizes = {
         "in_channels": in_channels, "out_channels": len(tensors["final.linear.bias"]) // p**2, "patch_size": p, "hidden_size": d,
         "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}), "num_heads": _HEADS[d],
         "mlp_ratio": len(tensors["blocks.0.mlp.0.bias"]) / d, "num_classes": len(tensors["y_embedder.weight"]) - 1,
     }  # fmt: skip
     return sizes, tensors
-
-
-def _check_positions(table: torch.Tensor) -> None:
-    """Raises ValueError where a table of positions (n, d) is not the one that every DiT has."""
-    side = round(len(table) ** 0.5)
-    omega = 1 / 10000 ** (torch.arange(table.shape[1] // 4, dtype=torch.float64) / (table.shape[1] // 4))
-    columns = torch.arange(side, dtype=torch.float64).repeat(side)[:, None] * omega
-    wanted = torch.cat([columns.sin(), columns.cos()], dim=1)
-    if side**2 != len(table) or (table[:, : wanted.shape[1]].double() - wanted).abs().max() > 1e-3:
-        raise ValueError("The positions in these weights are not the sines and cosines of a square grid, as DiT's are.")
 
 
 def _diffusers(config: dict, tensors: dict[str, torch.Tensor]) -> tuple[dict, dict[str, torch.Tensor]]:
