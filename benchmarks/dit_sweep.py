@@ -1,7 +1,7 @@
-"""How small DiTs compare: sizes, patches, ways to condition: python benchmarks/dit_sweep.py [--threads 2]
+"""How small DiTs compare: sizes, patches, ways to condition, times: python benchmarks/dit_sweep.py [--threads 2]
 
 Each paints latents (the shipped VAE's) of the world's stills, 48 kinds, by rectified flow, and all are trained alike: as many steps,
-the same pictures, times and noise. Measured: the loss on fresh stills at fixed times and noise, every 250 steps; the operations
+the same pictures, times and noise (one run draws its times evenly). Measured: the loss on fresh stills at fixed times and noise, every 250 steps; the operations
 spent until then; and what the judge reads on four samples of each kind, without guidance. Writes data/dit_sweep.json after each;
 what is there is not trained again. Chapter 07 draws the results.
 """
@@ -9,6 +9,7 @@ what is there is not trained again. Chapter 07 draws the results.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,17 +32,22 @@ SIZES = {"48 x 2": (48, 2, 2), "64 x 3": (64, 3, 4), "96 x 4": (96, 4, 4), "128 
 STEPS, BATCH, EVERY, SEEDS = 1500, 128, 250, (0, 1, 2)
 
 
-def jobs() -> dict[str, tuple[DiTConfig, int]]:
-    """Config and seed by name; sizes have three seeds, for the error bar."""
+def jobs() -> dict[str, tuple[DiTConfig, int, Callable]]:
+    """Config, seed and how times are drawn, by name; sizes have three seeds, for the error bar."""
     configs = {
         f"size: {name}": replace(BASE, hidden_size=hidden_size, depth=depth, num_heads=num_heads)
         for name, (hidden_size, depth, num_heads) in SIZES.items()
     }
     configs |= {f"patch: {patch_size}": replace(BASE, patch_size=patch_size) for patch_size in (1, 4)}
     configs |= {f"conditioning: {kind}": replace(BASE, conditioning=kind) for kind in CONDITIONINGS[1:]}
-    named = {f"{name}: seed 0": (config, 0) for name, config in configs.items()}
+    named = {f"{name}: seed 0": (config, 0, flow.logit_normal_times) for name, config in configs.items()}
+    named["times: uniform: seed 0"] = (BASE, 0, torch.rand)
     for seed in SEEDS[1:]:
-        named |= {f"{name}: seed {seed}": (config, seed) for name, config in configs.items() if name.startswith("size")}
+        named |= {
+            f"{name}: seed {seed}": (config, seed, flow.logit_normal_times)
+            for name, config in configs.items()
+            if name.startswith("size")
+        }
     return named
 
 
@@ -90,7 +96,7 @@ def read_right(net: DiT, vae, each: int = 4, steps: int = 24) -> dict[str, float
     return {name: sum(v[name] for v in verdicts) / len(verdicts) for name in ("colour", "shape", "all")}
 
 
-def run(config: DiTConfig, seed: int, data: dict, vae) -> dict:
+def run(config: DiTConfig, seed: int, draw_times, data: dict, vae) -> dict:
     torch.manual_seed(seed)
     net, (latents, kinds), curve = DiT(config), data["train"], []
 
@@ -98,7 +104,7 @@ def run(config: DiTConfig, seed: int, data: dict, vae) -> dict:
         chosen = torch.randint(len(latents), (BATCH,), generator=generator)
         hidden = torch.rand(BATCH, generator=generator) < 0.1  # for guidance
         labels = torch.where(hidden, net.num_classes, kinds[chosen])
-        t = flow.logit_normal_times(BATCH, generator=generator)
+        t = draw_times(BATCH, generator=generator)
         noise = torch.randn(latents[chosen].shape, generator=generator)
         return {"loss": flow.flow_loss(lambda x, t: net(x, 1000 * t, labels), latents[chosen], t, noise)}
 
@@ -121,10 +127,10 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     done = json.loads(PATH.read_text()) if PATH.exists() else {}
     vae = TextToVideo.from_pretrained().vae
-    data = {"train": stills(12_000, 100, vae), "held out": stills(2_048, 101, vae)}
-    for name, (config, seed) in jobs().items():
+    data = {"train": stills(24_000, 100, vae), "held out": stills(2_048, 101, vae)}
+    for name, (config, seed, draw_times) in jobs().items():
         if name not in done:
-            done[name] = run(config, seed, data, vae)
+            done[name] = run(config, seed, draw_times, data, vae)
             checkpoints.save_atomically(PATH, lambda path: path.write_text(json.dumps(done, indent=1) + "\n"))
         row = done[name]
         print(f"{name:40} loss {row['curve'][-1][1]:.4f} right {row['right']['all']:.1%} {row['seconds']:.0f} s", flush=True)
