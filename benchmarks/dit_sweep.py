@@ -18,17 +18,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sora_course import flow
+from sora_course.ddpm import drop_labels
 from sora_course.dit import CONDITIONINGS, DiT, DiTConfig
-from sora_course.kit import checkpoints, world
-from sora_course.kit.judge import judge
+from sora_course.kit import checkpoints, stills
+from sora_course.kit.stills import KINDS
 from sora_course.kit.training import TrainConfig, autocast, train
 from sora_course.sora import TextToVideo
 
 PATH = Path(__file__).resolve().parents[1] / "data" / "dit_sweep.json"
-STARTER = world.PRESETS["starter"]
-KINDS = [(colour, shape) for colour in STARTER["colours"] for shape in STARTER["shapes"]]
-BASE = DiTConfig(in_channels=16, out_channels=16, hidden_size=96, depth=4, num_heads=4, num_classes=len(KINDS))
-SIZES = {"48 x 2": (48, 2, 2), "64 x 3": (64, 3, 4), "96 x 4": (96, 4, 4), "128 x 6": (128, 6, 4), "192 x 8": (192, 8, 4)}
+BASE = DiTConfig(in_channels=16, out_channels=16, hidden_size=128, depth=6, num_heads=4, num_classes=len(KINDS))
+SIZES = {"96 x 4": (96, 4, 4), "128 x 6": (128, 6, 4), "192 x 8": (192, 8, 4), "256 x 8": (256, 8, 4)}
 STEPS, BATCH, EVERY, SEEDS = 1500, 128, 250, (0, 1, 2)
 
 
@@ -49,17 +48,6 @@ def jobs() -> dict[str, tuple[DiTConfig, int, Callable]]:
             if name.startswith("size")
         }
     return named
-
-
-def stills(count: int, seed: int, vae) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents (count, 16, 8, 8) of stills and which kind each is."""
-    generator = torch.Generator().manual_seed(seed)
-    kinds, latents = torch.randint(len(KINDS), (count,), generator=generator), []
-    for part in kinds.split(64):
-        films = world.render([world.scene(*KINDS[i]) for i in part.tolist()], generator=generator, num_frames=1)
-        with torch.no_grad(), autocast("cpu"):
-            latents.append(vae.encode(films)[:, :, 0].float())
-    return torch.cat(latents), kinds
 
 
 def operations_of_a_step(config: DiTConfig) -> int:
@@ -91,9 +79,7 @@ def read_right(net: DiT, vae, each: int = 4, steps: int = 24) -> dict[str, float
     with autocast("cpu"):
         for x in flow.sample(lambda x, t: net(x, 1000 * t, labels), x, steps=steps):
             pass
-        films = vae.decode(x[:, :, None].float()).clamp(-1, 1)
-    verdicts = judge(films, [world.scene(*KINDS[i]) for i in labels.tolist()])
-    return {name: sum(v[name] for v in verdicts) / len(verdicts) for name in ("colour", "shape", "all")}
+    return stills.read_right(stills.decoded(vae, x), labels)
 
 
 def run(config: DiTConfig, seed: int, draw_times, data: dict, vae) -> dict:
@@ -102,8 +88,7 @@ def run(config: DiTConfig, seed: int, draw_times, data: dict, vae) -> dict:
 
     def loss(generator):
         chosen = torch.randint(len(latents), (BATCH,), generator=generator)
-        hidden = torch.rand(BATCH, generator=generator) < 0.1  # for guidance
-        labels = torch.where(hidden, net.num_classes, kinds[chosen])
+        labels = drop_labels(kinds[chosen], net.num_classes, generator=generator)
         t = draw_times(BATCH, generator=generator)
         noise = torch.randn(latents[chosen].shape, generator=generator)
         return {"loss": flow.flow_loss(lambda x, t: net(x, 1000 * t, labels), latents[chosen], t, noise)}
@@ -127,7 +112,11 @@ def main() -> None:
     torch.set_num_threads(parser.parse_args().threads)
     done = json.loads(PATH.read_text()) if PATH.exists() else {}
     vae = TextToVideo.from_pretrained().vae
-    data = {"train": stills(24_000, 100, vae), "held out": stills(2_048, 101, vae)}
+    drawn = {"train": (24_000, 100), "held out": (2_048, 101)}
+    data = {
+        name: stills.labelled(vae, count, generator=torch.Generator().manual_seed(seed))
+        for name, (count, seed) in drawn.items()
+    }
     for name, (config, seed, draw_times) in jobs().items():
         if name not in done:
             done[name] = run(config, seed, draw_times, data, vae)

@@ -341,3 +341,76 @@ def running_mean(answer):
         assert torch.allclose(torch.cat(pieces, dim=1), wanted), (
             f"in pieces that end after {ends} the result differs from that in one piece"
         )
+
+
+# 07_dit --------------------------------------------------------------------------------------------------------------
+@_exercise
+def put_together(answer):
+    """Tokens back to a picture, for a grid of any size."""
+    import torch
+    import torch.nn.functional as F
+
+    for c, (h, w), p in ((3, (2, 3), 2), (1, (4, 1), 4), (2, (3, 3), 1)):
+        picture = torch.arange(2.0 * c * h * p * w * p).view(2, c, h * p, w * p)
+        patches = F.unfold(picture, p, stride=p).view(2, c, p, p, h * w)
+        tokens = patches.permute(0, 4, 2, 3, 1).reshape(2, h * w, p * p * c)
+        got = _call(answer, tokens.clone(), (h, w), p)
+        assert got.shape == picture.shape, (
+            f"{h}x{w} tokens of {p}x{p} patches with {c} channels make {tuple(picture.shape)}, and yours is {tuple(got.shape)}"
+        )
+        assert torch.equal(got, picture), f"the shape is right, but with {h}x{w} tokens pixels are in the wrong places"
+
+
+@_exercise
+def midpoint_step(answer):
+    """One step of the midpoint rule."""
+    import torch
+
+    times, x = [], torch.tensor([[1.0, -2.0], [0.5, 4.0]])
+
+    def velocity(x, t):
+        assert t.shape == (2,), f"velocity takes one time for each sample, (2,), and you gave {tuple(t.shape)}"
+        times.append(float(t[0]))
+        return x * t[:, None] ** 2
+
+    for t, t_next in ((1.0, 0.5), (0.8, 0.7), (0.5, 0.0)):
+        times.clear()
+        got = _call(answer, velocity, x.clone(), t, t_next)
+        middle = (t + t_next) / 2
+        wanted = x + (t_next - t) * (x + (t_next - t) / 2 * x * t**2) * middle**2
+        assert len(times) == 2, f"the midpoint rule asks for the velocity twice, and you asked {len(times)} times"
+        assert abs(times[1] - middle) < 1e-6, f"from {t} to {t_next} the second time is {middle:.2f}, and yours is {times[1]:.2f}"
+        assert torch.allclose(got, wanted, atol=1e-6), f"from {t} to {t_next} x becomes {wanted.tolist()}, and yours {got.tolist()}"
+
+
+@_exercise
+def velocity_from_noise(answer):
+    """The flow's velocity from a prediction of the noise."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = torch.randn(2, 3, 4, 2, 2, generator=generator)
+    t = torch.tensor([0.1, 0.5, 0.9])
+    column = t.view(3, 1, 1, 1)
+    got = _call(answer, (1 - column) * x0 + column * noise, noise.clone(), t)
+    assert got.shape == x0.shape, f"one velocity for each number of x, {tuple(x0.shape)}, and yours is {tuple(got.shape)}"
+    for i, one in enumerate(t.tolist()):
+        assert torch.allclose(got[i], noise[i] - x0[i], atol=1e-4), f"at t = {one:.1f} it is not noise - x0"
+
+
+@_exercise
+def guide_some(answer):
+    """Guidance on the first channels only."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    conditional, unconditional = torch.randn(2, 2, 4, 3, 3, generator=generator)
+    for scale, channels in ((4.0, 3), (2.0, 4), (1.5, 0)):
+        wanted = conditional.clone()
+        wanted[:, :channels] = (unconditional + scale * (conditional - unconditional))[:, :channels]
+        given = conditional.clone(), unconditional.clone()
+        got = _call(answer, *given, scale, channels)
+        assert torch.equal(given[0], conditional), "leave what you are given as it is: write into a copy"
+        assert got.shape == wanted.shape, f"the answer has the shape {tuple(wanted.shape)}, and yours is {tuple(got.shape)}"
+        wrong = [k for k in range(4) if not torch.allclose(got[:, k], wanted[:, k], atol=1e-5)]
+        assert not wrong, f"with scale {scale} on the first {channels} channels, channel {wrong[0]} is wrong (counted from 0)"
