@@ -70,3 +70,9 @@ def test_bricks_are_as_many_as_tokens_and_the_unusual_one_is_seen():
     for size, frames, said in (((2, 8, 8), None, "multiples of"), ((2, 4, 8), [0], "2 layers of bricks")):
         with pytest.raises(ValueError, match=said):
             plots.bricks(axis, film, size, frames=frames)
+
+
+def test_the_map_of_a_block_names_what_is_in_it():
+    words = [text.get_text() for text in maps.draw_dit_block().axes[0].texts]
+    assert [words.count(word) for word in ("norm", "scale, shift", "gate", "attention", "MLP", "+")] == [2, 2, 2, 1, 1, 2]
+    plt.close("all")

@@ -100,3 +100,38 @@ def draw_u(down: list[tuple[int, ...]], middle: tuple[int, ...], up: list[tuple[
     box(3.9, 0, middle, " middle")
     axis.set(xlim=(-0.6, 10.6), ylim=(-0.2, 1.3 * depth + 0.9))
     return figure
+
+
+def draw_dit_block():
+    """Draw a DiT block with adaLN-zero, from tokens on the left to tokens on the right, as a matplotlib figure."""
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import FancyBboxPatch
+
+    figure, axis = plt.subplots(figsize=(13, 2.9), layout="constrained")
+    axis.set(xlim=(-0.7, 17.7), ylim=(-0.1, 3.9))
+    axis.axis("off")
+    line = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4}
+
+    def box(x, y, width, text, face="#eef1f6"):
+        style = "round,pad=0.04,rounding_size=0.12"
+        axis.add_patch(FancyBboxPatch((x, y), width, 0.7, boxstyle=style, fc=face, ec="#44506b", lw=1.2))
+        axis.text(x + width / 2, y + 0.35, text, ha="center", va="center", fontsize=9.5)
+
+    box(7.1, 3.1, 2.8, "time + label: c", face="#ffffff")
+    for start, name in ((0.6, "attention"), (9.0, "MLP")):
+        axis.plot([start - 0.4, start - 0.4, start + 7.15], [0.35, 1.55, 1.55], c="#44506b", lw=1.4)  # the stream goes by
+        axis.annotate("", (start + 7.15, 0.78), (start + 7.15, 1.57), arrowprops=line)
+        inside = ((0.0, 1.2, "norm"), (1.7, 1.6, "scale, shift"), (3.8, 1.5, name), (5.8, 0.8, "gate"), (7.0, 0.3, "+"))
+        for x, width, text in inside:
+            box(start + x, 0.0, width, text, face="#f7c8c4" if text in ("scale, shift", "gate") else "#eef1f6")
+        for (x, width, _), (after, _, _) in zip(inside, inside[1:]):
+            axis.annotate("", (start + after - 0.06, 0.35), (start + x + width + 0.06, 0.35), arrowprops=line)
+        for x in (2.5, 6.2):
+            way = line | {"color": "#b03028", "connectionstyle": "arc3,rad=0"}
+            axis.annotate("", (start + x, 0.8), (8.5, 3.02), arrowprops=way)
+    axis.annotate("", (0.54, 0.35), (-0.6, 0.35), arrowprops=line)
+    axis.annotate("", (8.94, 0.35), (7.96, 0.35), arrowprops=line)
+    axis.annotate("", (17.4, 0.35), (16.36, 0.35), arrowprops=line)
+    axis.text(-0.6, 0.75, "tokens", fontsize=9.5)
+    axis.text(17.4, 0.75, "tokens", fontsize=9.5, ha="right")
+    return figure
