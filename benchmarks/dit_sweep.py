@@ -32,21 +32,19 @@ STEPS, BATCH, EVERY, SEEDS = 1500, 128, 250, (0, 1, 2)
 
 
 def jobs() -> dict[str, tuple[DiTConfig, int, Callable]]:
-    """Config, seed and how times are drawn, by name; sizes have three seeds, for the error bar."""
-    configs = {
+    """Config, seed and how times are drawn, by name; sizes and two ways to condition have three seeds, for the error bar."""
+    sizes = {
         f"size: {name}": replace(BASE, hidden_size=hidden_size, depth=depth, num_heads=num_heads)
         for name, (hidden_size, depth, num_heads) in SIZES.items()
     }
-    configs |= {f"patch: {patch_size}": replace(BASE, patch_size=patch_size) for patch_size in (1, 4)}
-    configs |= {f"conditioning: {kind}": replace(BASE, conditioning=kind) for kind in CONDITIONINGS[1:]}
-    named = {f"{name}: seed 0": (config, 0, flow.logit_normal_times) for name, config in configs.items()}
+    patches = {f"patch: {patch_size}": replace(BASE, patch_size=patch_size) for patch_size in (1, 4)}
+    ways = {f"conditioning: {kind}": replace(BASE, conditioning=kind) for kind in CONDITIONINGS[1:]}
+    deep = {f"deep: {kind}": replace(BASE, hidden_size=96, depth=16, conditioning=kind) for kind in ("adaln_zero", "adaln")}
+    once, thrice = patches | ways | deep, sizes | {"conditioning: adaln": ways["conditioning: adaln"]}
+    named = {f"{name}: seed 0": (config, 0, flow.logit_normal_times) for name, config in (thrice | once).items()}
     named["times: uniform: seed 0"] = (BASE, 0, torch.rand)
     for seed in SEEDS[1:]:
-        named |= {
-            f"{name}: seed {seed}": (config, seed, flow.logit_normal_times)
-            for name, config in configs.items()
-            if name.startswith("size")
-        }
+        named |= {f"{name}: seed {seed}": (config, seed, flow.logit_normal_times) for name, config in thrice.items()}
     return named
 
 

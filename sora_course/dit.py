@@ -7,6 +7,7 @@ classifiers with less data.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,11 +15,12 @@ import torch
 import torch.nn as nn
 from einops import rearrange
 
-from .kit import checkpoints, published_dit
+from .kit import checkpoints, checks, published_dit
 from .unet import sincos
 from .vit import Attention, divides, patchify
 
-CONDITIONINGS = ("adaln_zero", "adaln", "adaln_single", "cross_attention", "in_context")
+PLAIN = ("cross_attention", "in_context")  # norms know nothing of time and label
+CONDITIONINGS = ("adaln_zero", "adaln", "adaln_single", *PLAIN)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class TimestepEmbedder(nn.Module):
 
 
 def positions(grid: tuple[int, int], hidden_size: int, device=None) -> torch.Tensor:
-    """Sines and cosines of column and row, half of the channels each and sines first, as published: (n, hidden_size)."""
+    """Sines and cosines of column and row, half of the channels each and sines first, as published: (n, hidden_size).
+
+    hidden_size is a multiple of 4.
+    """
     rows, columns = torch.meshgrid(*(torch.arange(side, device=device) for side in grid), indexing="ij")
     angles = [sincos(place.flatten(), hidden_size // 2).chunk(2, dim=1) for place in (columns, rows)]
     return torch.cat([part for cos, sin in angles for part in (sin, cos)], dim=1)
@@ -73,7 +78,7 @@ class DiTBlock(nn.Module):
     def __init__(self, config: DiTConfig):
         super().__init__()
         d, inner, kind = config.hidden_size, round(config.mlp_ratio * config.hidden_size), config.conditioning
-        plain = kind in ("cross_attention", "in_context")
+        plain = kind in PLAIN
         self.norm1 = nn.LayerNorm(d, elementwise_affine=plain, eps=1e-6)
         self.attention = Attention(d, config.num_heads)
         self.norm2 = nn.LayerNorm(d, elementwise_affine=plain, eps=1e-6)
@@ -100,7 +105,7 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, c: torch.Tensor, context: torch.Tensor, shared: torch.Tensor | None) -> torch.Tensor:
         """Tokens (b, n, d), time plus label (b, d), both as tokens (b, 2, d), and adaln_single's vectors (b, 6, d)."""
-        if self.kind in ("cross_attention", "in_context"):
+        if self.kind in PLAIN:
             x = x + self.attention(self.norm1(x))
             if self.kind == "cross_attention":
                 x = x + self.cross(self.norm_cross(x), context, context, need_weights=False)[0]
@@ -111,15 +116,17 @@ class DiTBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """adaLN, then a linear map from tokens to patches; both start as zero."""
+    """adaLN, then a linear map from tokens to patches; both start as zero. With plain blocks a plain norm (section 3.2)."""
 
-    def __init__(self, hidden_size: int, out_size: int):
+    def __init__(self, hidden_size: int, out_size: int, *, plain: bool = False):
         super().__init__()
-        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.ada_ln = zero_init(nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size)))
+        self.norm = nn.LayerNorm(hidden_size, elementwise_affine=plain, eps=1e-6)
+        self.ada_ln = None if plain else zero_init(nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size)))
         self.linear = zero_init(nn.Linear(hidden_size, out_size))
 
     def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        if self.ada_ln is None:
+            return self.linear(self.norm(x))
         shift, scale = self.ada_ln(c).chunk(2, dim=1)
         return self.linear(modulate(self.norm(x), shift, scale))
 
@@ -143,6 +150,10 @@ class DiT(nn.Module):
         super().__init__()
         if config.conditioning not in CONDITIONINGS:
             raise ValueError(f"{config.conditioning!r} is no way to condition; choose one of {', '.join(CONDITIONINGS)}.")
+        names = ("in_channels", "out_channels", "patch_size", "hidden_size", "depth", "num_heads", "num_classes")
+        checks.whole({name: getattr(config, name) for name in names})
+        if not 0 < config.mlp_ratio < math.inf:
+            raise ValueError(f"mlp_ratio is {config.mlp_ratio}; the MLP is so many times wider than a token, such as 4.")
         if not divides((config.num_heads,), (config.hidden_size,)) or config.hidden_size % 4:
             raise ValueError(f"{config.hidden_size} channels must be a multiple of 4 and of the {config.num_heads} heads.")
         self.config = config
@@ -152,7 +163,7 @@ class DiT(nn.Module):
         self.y_embedder = nn.Embedding(config.num_classes + 1, d)  # the last label means "no label"
         self.shared = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d)) if config.conditioning == "adaln_single" else None
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.final = FinalLayer(d, p * p * config.out_channels)
+        self.final = FinalLayer(d, p * p * config.out_channels, plain=config.conditioning in PLAIN)
         for embedding in (self.t_embedder.mlp[0].weight, self.t_embedder.mlp[2].weight, self.y_embedder.weight):
             nn.init.normal_(embedding, std=0.02)
 
@@ -171,6 +182,8 @@ class DiT(nn.Module):
         for name, row in (("times", t), ("labels", labels)):
             if row.shape != x.shape[:1]:
                 raise ValueError(f"There are {len(x)} latents and {name} of shape {tuple(row.shape)}; give one for each.")
+        if labels.dtype not in (torch.int32, torch.int64) or not x.is_floating_point():
+            raise ValueError(f"Labels are whole numbers (int64) and latents real ones; these are {labels.dtype} and {x.dtype}.")
         if len(labels) and not (0 <= labels.min() and labels.max() <= self.num_classes):
             raise ValueError(
                 f"Labels go from 0 to {self.num_classes} (no label); these go from {labels.min()} to {labels.max()}."
@@ -206,9 +219,9 @@ class DiT(nn.Module):
         net = cls(DiTConfig(**sizes))
         table = tensors.pop("positions", None)  # (1, n, d), in the paper's files: never learned, so it must be ours
         if table is not None:
-            side = round(table.shape[1] ** 0.5)
-            ours = positions((side, side), net.config.hidden_size)
-            if table.shape[1:] != ours.shape or not torch.allclose(table[0].float(), ours, atol=1e-3):
+            side = round((table.numel() / net.config.hidden_size) ** 0.5)
+            ours = positions((side, side), net.config.hidden_size)[None].to(table.dtype)
+            if table.shape != ours.shape or not torch.allclose(table, ours, atol=1e-3):
                 raise ValueError("The positions in these weights are not DiT's, sines and cosines of a square grid.")
         checkpoints.fill(net, tensors, "weights")
         return net.eval()

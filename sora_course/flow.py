@@ -19,14 +19,26 @@ def _like_samples(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return t.view(-1, *[1] * (x.ndim - 1))
 
 
+def _require_same_shape(x: torch.Tensor, other: torch.Tensor, what: str) -> None:
+    if x.shape != other.shape:
+        raise ValueError(f"{what} has the shape of the samples, {tuple(x.shape)}; this one has {tuple(other.shape)}.")
+
+
 def interpolate(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """x_t = (1 - t) x0 + t noise, for t of shape (b,)."""
+    """x_t = (1 - t) x0 + t noise, for t of shape (b,).
+
+    Raises:
+        ValueError: the noise has another shape, or t is not one time in [0, 1] for each sample.
+    """
+    _require_same_shape(x0, noise, "The noise")
+    if t.shape != x0.shape[:1] or not ((0 <= t) & (t <= 1)).all():
+        raise ValueError(f"Flow times are one number in [0, 1] for each of {len(x0)} samples; these are {t.tolist()}.")
     t = _like_samples(t, x0)
     return (1 - t) * x0 + t * noise
 
 
 def logit_normal_times(n: int, *, generator: torch.Generator, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
-    """Times in (0, 1) whose logit is normal: most in the middle, where the direction is hard to tell. (n,).
+    """Times in [0, 1] whose logit is normal: most in the middle, where the direction is hard to tell. (n,).
 
     Esser et al. 2024, section 3.1. A larger mean gives more noise.
     """
@@ -43,8 +55,13 @@ def flow_loss(
         x0, noise: clean samples and normal noise, (b, ...).
         t: times, (b,).
         known: 1 where the clean sample is given to the model and 0 where it must be found; broadcasts against x0.
+
+    Raises:
+        ValueError: noise, times or velocity do not fit the samples.
     """
-    error = (velocity(interpolate(x0, noise, t), t) - (noise - x0)).pow(2)
+    answer = velocity(interpolate(x0, noise, t), t)
+    _require_same_shape(x0, answer, "The velocity")
+    error = (answer - (noise - x0)).pow(2)
     if known is None:
         return error.mean()
     wanted = (1 - known).expand_as(error)
@@ -55,12 +72,12 @@ def time_grid(steps: int, *, shift: float = 1.0) -> torch.Tensor:
     """steps + 1 times from 1 down to 0; shift > 1 spends more steps at high noise (Esser et al. 2024, eq. 23).
 
     Raises:
-        ValueError: fewer than one step, or a shift that is not positive.
+        ValueError: steps are not a whole number, 1 or more, or the shift is not from 0.001 to 1000.
     """
-    if not shift > 0:
-        raise ValueError(f"The shift of the times was {shift}; it must be positive, and 1 spaces them evenly.")
-    if steps < 1:
-        raise ValueError(f"Sampling takes at least 1 step, and {steps} were asked for.")
+    if not 1e-3 <= shift <= 1e3:
+        raise ValueError(f"The shift of the times was {shift}; it must be positive (0.001 to 1000), and 1 spaces them evenly.")
+    if type(steps) is not int or steps < 1:
+        raise ValueError(f"Sampling takes at least 1 step, a whole number of them, and {steps!r} were asked for.")
     t = torch.linspace(1, 0, steps + 1)
     return shift * t / (1 + (shift - 1) * t)
 
@@ -72,18 +89,22 @@ def sample(
 
     Args:
         velocity: takes x_t and t (b,).
-        noise: where to start, (b, ...).
+        noise: where to start, (b, ...), of real numbers; half precision is added up in float32.
         solver: "euler", one call a step; or "heun", which averages the slopes at both ends of a step (second order) for
             two calls a step.
 
     Raises:
-        ValueError: the solver is unknown, or there are no steps.
+        ValueError: the solver is unknown, there are no steps, or noise or velocity do not fit.
     """
     if solver not in ("euler", "heun"):
         raise ValueError(f"{solver!r} is not a solver; use 'euler' or 'heun'.")
-    x, times = noise, time_grid(steps, shift=shift).to(noise)
+    if not noise.is_floating_point():
+        raise ValueError(f"Noise is of real numbers, such as torch.randn gives; this is {noise.dtype}.")
+    x = noise.to(torch.promote_types(noise.dtype, torch.float32))
+    times = time_grid(steps, shift=shift).to(x)
     for t, t_next in zip(times[:-1], times[1:]):
         slope = velocity(x, t.expand(len(x)))
+        _require_same_shape(x, slope, "The velocity")
         ahead = x + (t_next - t) * slope
         if solver == "heun" and t_next > 0:
             slope = (slope + velocity(ahead, t_next.expand(len(x)))) / 2

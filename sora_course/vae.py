@@ -7,13 +7,14 @@ diffusers' AutoencoderKL, so that published weights fit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .kit import checkpoints, published
+from .kit import checkpoints, checks, published
 from .unet import Downsample, Level, Middle, Upsample
 
 
@@ -58,7 +59,13 @@ def bound(
 
 
 def psnr(x: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of each picture or film of a batch, for values in [-1, 1]: (b,)."""
+    """Peak signal-to-noise ratio in dB of each picture or film of a batch, for values in [-1, 1]: (b,).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if x.shape != reference.shape:
+        raise ValueError(f"Two batches of one shape are compared; these are {tuple(x.shape)} and {tuple(reference.shape)}.")
     mse = (x.clamp(-1, 1) - reference).pow(2).flatten(1).mean(1)
     return 10 * torch.log10(4 / mse)
 
@@ -129,8 +136,11 @@ class VAE(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        if not config.block_out_channels or config.layers_per_block < 1 or config.norm_num_groups < 1:
-            raise ValueError("An autoencoder has 1 level or more, with 1 block or more each, and a norm 1 group or more.")
+        names = ("in_channels", "latent_channels", "layers_per_block", "norm_num_groups")
+        widths = {f"block_out_channels[{i}]": width for i, width in enumerate(config.block_out_channels)}
+        checks.whole({name: getattr(config, name) for name in names} | widths | {"The number of levels": len(widths)})
+        if not 0 < config.scaling_factor < math.inf:
+            raise ValueError(f"The scaling factor is {config.scaling_factor!r}; latents are multiplied by it, so it is above 0.")
         unfit = [width for width in config.block_out_channels if width % config.norm_num_groups]
         if unfit:
             raise ValueError(

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from .dit import FinalLayer, TimestepEmbedder, modulate
+from .kit import checks
 from .unet import sincos
 
 
@@ -117,10 +118,19 @@ class VideoDiTBlock(nn.Module):
 
 
 class VideoDiT(nn.Module):
-    """Velocity of noisy video latents, given the time, a text and the latent frames that are already known."""
+    """Velocity of noisy video latents, given the time, a text and the latent frames that are already known.
+
+    Raises:
+        ValueError: the config contradicts itself.
+    """
 
     def __init__(self, config: VideoDiTConfig = VideoDiTConfig()):
         super().__init__()
+        checks.whole({name: value for name, value in asdict(config).items() if name != "mlp_ratio"})
+        if config.hidden_size % (2 * config.num_heads) or not config.mlp_ratio > 0:
+            raise ValueError(
+                f"{config.hidden_size} channels are not divisible into pairs by {config.num_heads} heads, or the MLP has no width."
+            )
         self.config = config
         d, p, c = config.hidden_size, config.patch_size, config.in_channels
         self.x_embedder = nn.Linear((2 * c + 1) * p * p, d)  # noisy latents, known latents, mask
@@ -132,6 +142,26 @@ class VideoDiT(nn.Module):
 
     def config_dict(self) -> dict:
         return asdict(self.config)
+
+    def check_input(self, x, t, text, text_mask, pooled, known=None, clean=None, drop_text=None) -> None:
+        """Raises ValueError where latents, times, texts or what is known do not fit the network or each other."""
+        c, p, d = self.config.in_channels, self.config.patch_size, self.config.text_size
+        if x.ndim != 5 or x.shape[1] != c or not x.numel():
+            raise ValueError(f"Latents are (b, {c}, t, h, w), none of them 0, and these are {tuple(x.shape)}.")
+        (b, _, frames, height, width), words = x.shape, text.shape[1:2]
+        if height % p or width % p:
+            raise ValueError(f"Latents of {height}x{width} cannot be cut into {p}x{p} patches; use multiples of {p}.")
+        wanted = {"times": (t, (b,)), "text": (text, (b, *words, d)), "the text's mask": (text_mask, (b, *words)),
+                  "pooled text": (pooled, (b, d)), "drop_text": (drop_text, (b,)), "clean": (clean, tuple(x.shape))}  # fmt: skip
+        for name, (given, shape) in wanted.items():
+            if given is not None and given.shape != shape:
+                raise ValueError(f"For these latents, {tuple(x.shape)}, {name} must be {shape}, and has {tuple(given.shape)}.")
+        if text_mask.dtype != torch.bool or (drop_text is not None and drop_text.dtype != torch.bool):
+            raise ValueError("The text's mask and drop_text say yes or no, so they are of torch.bool.")
+        if (known is None) != (clean is None):
+            raise ValueError("Give both, which latents are known and the clean ones, or neither.")
+        if known is not None and (known.shape[:3] != (b, 1, frames) or not known.is_floating_point()):
+            raise ValueError(f"What is known is 0. or 1. for each frame, ({b}, 1, {frames}, ...), not {tuple(known.shape)}.")
 
     def forward(
         self,
@@ -151,23 +181,22 @@ class VideoDiT(nn.Module):
             t: flow time in [0, 1], (b,).
             text, text_mask, pooled: features (b, n, d), which of them are real (b, n), and their mean (b, d).
             known: 1 where latents are given, 0 where they are wanted, (b, 1, t, 1 or h, 1 or w); None for nothing given.
-            clean: the given latents; elsewhere ignored. Needed with known.
+            clean: the given latents, as x; elsewhere ignored. Needed with known.
             drop_text: True for the samples that shall not see their text, (b,).
 
         Returns:
             (b, c, t, h, w); where latents are known it means nothing.
 
         Raises:
-            ValueError: height or width of the latents is not divisible by the patch size.
+            ValueError: height or width of the latents is not divisible by the patch size, or what is given does not fit.
         """
+        self.check_input(x, t, text, text_mask, pooled, known, clean, drop_text)
         p = self.config.patch_size
         frames, height, width = x.shape[2:]
-        if height % p or width % p:
-            raise ValueError(f"Latents of {height}x{width} cannot be cut into {p}x{p} patches; use multiples of {p}.")
         if known is None:
             known, clean = torch.zeros_like(x[:, :1]), torch.zeros_like(x)
         known = known.expand(-1, -1, *x.shape[2:])
-        x = torch.cat([x * (1 - known), clean * known, known], dim=1)  # (b, 2 c + 1, t, h, w)
+        x = torch.cat([x * (1 - known), torch.where(known > 0, clean, 0), known], dim=1)  # (b, 2 c + 1, t, h, w)
         if drop_text is not None:
             pooled = torch.where(drop_text[:, None], self.no_text, pooled)
             text = torch.where(drop_text[:, None, None], self.no_text, text)

@@ -18,6 +18,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from einops import rearrange
 
+from .kit import checks
 from .vae import bound, sample_posterior
 
 Memory = dict[nn.Module, torch.Tensor]  # what each module saw last
@@ -153,10 +154,22 @@ class Decoder(nn.Module):
 
 
 class VideoVAE(nn.Module):
-    """Encoder, decoder, and the scale that brings latents to mean 0 and standard deviation 1 per channel."""
+    """Encoder, decoder, and the scale that brings latents to mean 0 and standard deviation 1 per channel.
+
+    Raises:
+        ValueError: the config has a size that is none.
+    """
 
     def __init__(self, config: VideoVAEConfig = VideoVAEConfig()):
         super().__init__()
+        names = ("in_channels", "latent_channels", "time_factor", "patch_size", "time_kernel")
+        checks.whole({name: getattr(config, name) for name in names})
+        pairs = {"channels": 1, "encoder_depth": 0, "decoder_depth": 0} | ({"encoder_channels": 1} if config.encoder_channels else {})
+        for name, least in pairs.items():
+            pair = getattr(config, name)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise ValueError(f"{name} is {pair!r}; it is a pair, for the finer and the coarser grid.")
+            checks.whole({f"{name}[{i}]": value for i, value in enumerate(pair)}, least=least)
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         shape = (config.latent_channels, 1, 1, 1)
@@ -205,17 +218,20 @@ class VideoVAE(nn.Module):
         """Raises ValueError where latents are not (b, latent, n + 1, h, w)."""
         if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels or not latents.numel():
             raise ValueError(
-                f"Latents are (b, {self.config.latent_channels}, t, h, w), and these are {tuple(latents.shape)}."
+                f"Latents are (b, {self.config.latent_channels}, t, h, w), none of them 0, and these are {tuple(latents.shape)}."
             )
 
+    @torch.no_grad()
     def encode_in_chunks(self, video: torch.Tensor, chunk: int) -> Iterator[torch.Tensor]:
         """`encode`, at most `chunk` latent frames at a time, each as soon as its film frames are through; memory does not grow.
+
+        Without gradients, which would keep all pieces.
 
         Raises:
             ValueError: as `encode`, or chunk is under 1.
         """
         self.check_video(video)
-        _check_chunk(chunk)
+        checks.whole({"The number of latent frames in a piece": chunk})
         memory: Memory = {}
         step = self.config.time_factor * chunk
         ends = [*range(step - self.config.time_factor + 1, video.shape[2], step), video.shape[2]]
@@ -223,14 +239,17 @@ class VideoVAE(nn.Module):
             mean = self.encoder(video[:, :, start:end], memory).float().chunk(2, dim=1)[0]
             yield (mean - self.latent_mean) / self.latent_std
 
+    @torch.no_grad()
     def decode_in_chunks(self, latents: torch.Tensor, chunk: int) -> Iterator[torch.Tensor]:
         """`decode`, `chunk` latent frames at a time: pieces of a film that never need to lie in memory as a whole.
+
+        Without gradients, which would keep all pieces.
 
         Raises:
             ValueError: as `decode`, or chunk is under 1.
         """
         self.check_latents(latents)
-        _check_chunk(chunk)
+        checks.whole({"The number of latent frames in a piece": chunk})
         memory: Memory = {}
         for piece in (latents * self.latent_std + self.latent_mean).split(chunk, dim=2):
             yield self.decoder(piece, memory).float()
@@ -240,8 +259,3 @@ class VideoVAE(nn.Module):
         mean, log_var = self.posterior(video)
         decoded = self.decoder(sample_posterior(mean, log_var, generator)).float()
         return bound(decoded, video, mean, log_var, kl_weight)
-
-
-def _check_chunk(chunk: int) -> None:
-    if chunk < 1:
-        raise ValueError(f"A piece holds 1 latent frame or more, and {chunk} were asked for.")

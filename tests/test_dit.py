@@ -121,6 +121,13 @@ def test_parameter_counts_are_the_papers(size):
         assert round(sum(p.numel() for p in net.parameters()) / 1e6) == millions, patch
 
 
+def test_parameter_counts_of_the_ways_to_condition_are_the_papers():
+    for conditioning, millions in (("in_context", 449), ("cross_attention", 598), ("adaln", 600), ("adaln_zero", 675)):
+        with torch.device("meta"):
+            net = dit.DiT_XL_2(conditioning=conditioning)
+        assert abs(sum(p.numel() for p in net.parameters()) / 1e6 - millions) < 0.6, conditioning
+
+
 SMALL = DiTConfig(hidden_size=32, depth=2, num_heads=2, num_classes=5)
 
 
@@ -155,6 +162,10 @@ def test_a_fresh_block_is_the_identity_with_adaln_zero_alone(generator):
         (lambda net: net(torch.zeros(1, 3, 8, 8), torch.zeros(1), torch.zeros(1).long()), r"\(b, 4, h, w\)"),
         (lambda net: net(torch.zeros(1, 4, 8, 8), torch.zeros(2), torch.zeros(1).long()), "1 latents and times"),
         (lambda net: net(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.tensor([6])), "Labels go from 0 to 5"),
+        (lambda net: net(torch.zeros(1, 4, 8, 8), torch.zeros(1), torch.tensor([1.0])), "whole numbers"),
+        (lambda net: DiT(DiTConfig(depth=0)), "depth is 0"),
+        (lambda net: DiT(DiTConfig(patch_size=2.0)), "patch_size is 2.0"),
+        (lambda net: DiT(DiTConfig(mlp_ratio=float("nan"))), "mlp_ratio is nan"),
     ],
 )
 def test_refusals(call, said):
@@ -167,9 +178,10 @@ def test_refusals(call, said):
     [
         ({"norm_type": "layer_norm"}, "norm_type = 'layer_norm'"),
         ({"num_layers": None}, "num_layers is None"),
-        ({"num_layers": 3}, "hold no blocks.2"),
+        ({"num_layers": 3}, "KeyError: 'blocks.2"),
         ({"num_layers": 1}, "do not belong together"),
-        ({"in_channels": 8}, "do not belong together"),
+        ({"in_channels": 8}, r"is \(384, 4, 2, 2\), and \(384, 8, 2, 2\)"),
+        ({"out_channels": 8.0}, "out_channels is 8.0"),
     ],
 )
 def test_foreign_configs(changes, said, tmp_path):
@@ -191,3 +203,46 @@ def test_foreign_weights(tmp_path):
     reference.save_pretrained(tmp_path / "b")
     with pytest.raises(ValueError, match="embeds time and label once"):
         DiT.from_pretrained(tmp_path / "b")
+
+
+@pytest.fixture
+def papers(tmp_path):
+    theirs("as published, small").save_pretrained(tmp_path / "reference")
+    return paper_tensors(DiT.from_pretrained(tmp_path / "reference"))
+
+
+def test_weights_in_half_precision_are_read(papers, tmp_path):
+    for dtype in (torch.float16, torch.bfloat16):
+        torch.save({name: tensor.to(dtype) for name, tensor in papers.items()}, tmp_path / "half.pt")
+        assert DiT.from_pretrained(tmp_path / "half.pt").x_embedder.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda tensors: {"ema": tensors, "opt": {}}, "tables ema, opt"),
+        (lambda tensors: {name: tensor.to(torch.int8) for name, tensor in tensors.items()}, "quantised"),
+        (lambda tensors: {1: tensors["pos_embed"]}, "no table of tensors"),
+        (lambda tensors: tensors | {"x_embedder.weight": torch.zeros(384, 4, 2, 2)}, "x_embedder.weight twice"),
+        (lambda tensors: tensors | {"pos_embed": tensors["pos_embed"].repeat(2, 1, 1)}, "positions in these weights"),
+        (lambda tensors: tensors | {"final_layer.linear.bias": torch.tensor(0.0)}, "damaged, or not those of a DiT"),
+    ],
+)
+def test_odd_files_of_the_papers_form(change, said, papers, tmp_path):
+    torch.save(change(papers), tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=said):
+        DiT.from_pretrained(tmp_path / "odd.pt")
+
+
+def test_diffusers_weights_must_be_whole(tmp_path):
+    from safetensors.torch import load_file
+
+    theirs("as published, small").save_pretrained(tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    whole = load_file(path)
+    first, embedder = (f"transformer_blocks.{name}.weight" for name in ("0.attn1.to_q", "1.norm1.emb.class_embedder.embedding_table"))
+    for name, changed in ((first, whole[first][:300]), (embedder, None), ("pos_embed.pos_embed", whole[first][None])):
+        kept = {key: tensor for key, tensor in whole.items() if key != name}
+        save_file(kept if changed is None else kept | {name: changed.clone()}, path)
+        with pytest.raises(ValueError, match="is expected of this config|KeyError|positions in these weights"):
+            DiT.from_pretrained(tmp_path)

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from test_dit import paper_tensors, theirs
 
 from sora_course.dit import DiT, DiTConfig
-from sora_course.dit_sampling import paint_classes, sample_classes, spread
+from sora_course.ddpm import DDPM, linear_schedule
+from sora_course.dit_sampling import learned_variance, paint_classes, respaced, sample_classes, spread
 from sora_course.vae import VAE
 
 
@@ -54,6 +55,7 @@ def test_the_published_way_of_spreading_250_steps():
     assert (
         len(set(times)) == 250 and times[0] == 999 and times[-1] == 0 and max(a - b for a, b in zip(times, times[1:])) == 5
     )
+    assert 499 in spread(1000, 21)  # added up, 499.5 falls just short
 
 
 @pytest.fixture
@@ -106,11 +108,36 @@ def test_the_notebooks_cell_paints_from_such_folders(published, monkeypatch):
     assert pictures.shape == (4, 3, 64, 64) and title.startswith("golden retriever")
 
 
+def test_a_network_in_half_precision_keeps_its_precision_to_the_end(generator):
+    net = DiT(DiTConfig(hidden_size=8, depth=1, num_heads=1, num_classes=3)).bfloat16()
+    *_, last = sample_classes(net, torch.tensor([1]), torch.zeros(1, 4, 8, 8).bfloat16(), generator=generator, steps=3)
+    assert last.isfinite().all()
+
+
+def test_the_respaced_process_keeps_its_target_and_its_noise():
+    process = DDPM(linear_schedule(), target="v")
+    few = respaced(process, [999, 500, 0])
+    assert few.target == "v" and torch.allclose(few.alphas_cumprod, process.alphas_cumprod[[0, 500, 999]])
+    for times in ([0, 500], [1000, 0], [5.0, 1.0], [], [3, 3]):
+        with pytest.raises(ValueError, match="whole numbers that fall"):
+            respaced(process, times)
+
+
+def test_learned_variances_lie_between_the_posteriors_and_beta():
+    process = DDPM(linear_schedule())
+    low, high = learned_variance(process, torch.tensor([-1.0, 1.0]), 5)
+    _, posterior = process.posterior(torch.zeros(1, 1), torch.zeros(1, 1), torch.tensor([5]))
+    assert torch.allclose(low, posterior.double()) and torch.allclose(high, process.betas[5])
+    for t in (0, -1, 1000, torch.tensor([5])):
+        with pytest.raises(ValueError, match="steps 1 to 999"):
+            learned_variance(process, torch.zeros(1), t)
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [
         ({"steps": 1}, "from 2 to 1000"), ({"steps": 1001}, "from 2 to 1000"), ({"guided_channels": 5}, "latents have 4"),
-        ({"labels": torch.tensor([11])}, "Labels go from 0 to 10"),
+        ({"labels": torch.tensor([11])}, "Labels go from 0 to 10"), ({"labels": torch.tensor([1, 2])}, "There are 1 latents"),
     ],
 )  # fmt: skip
 def test_refusals(changes, said, net, generator):

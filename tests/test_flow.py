@@ -70,9 +70,32 @@ def test_times(generator):
     [
         (dict(steps=0), "at least 1 step"),
         (dict(steps=2, shift=0.0), "must be positive"),
+        (dict(steps=2.0), "a whole number"),
+        (dict(steps=2, shift=float("inf")), "must be positive"),
         (dict(steps=2, solver="dopri"), "'euler' or 'heun'"),
+        (dict(steps=2, noise=torch.zeros(3).long()), "real numbers"),
+        (dict(steps=2, velocity=lambda x, t: x[:, None]), r"velocity has the shape of the samples, \(3,\)"),
     ],
 )
 def test_refusals(bad, said):
     with pytest.raises(ValueError, match=said):
-        last(flow.sample(lambda x, t: x, torch.zeros(1), **bad))
+        last(flow.sample(**{"velocity": lambda x, t: x, "noise": torch.zeros(3)} | bad))
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"noise": torch.zeros(1, 2)}, "noise has the shape"), ({"t": torch.rand(())}, "one number in"),
+        ({"t": torch.rand(3, 1)}, "one number in"), ({"t": torch.tensor([0.0, 1.0, 500.0])}, "one number in"),
+        ({"velocity": lambda x, t: x.mean(1)}, "velocity has the shape"),
+    ],
+)  # fmt: skip
+def test_a_loss_never_broadcasts(changes, said):
+    given = {"velocity": lambda x, t: x, "x0": torch.zeros(3, 2), "t": torch.rand(3), "noise": torch.zeros(3, 2)}
+    with pytest.raises(ValueError, match=said):
+        flow.flow_loss(**given | changes)
+
+
+def test_half_precision_is_added_up_in_float32():
+    end = last(flow.sample(lambda x, t: t[:, None].expand_as(x), torch.zeros(1, 3).bfloat16(), steps=1000))
+    assert end.dtype == torch.float32 and torch.allclose(end, torch.tensor(-0.5), atol=1e-3)  # the integral of t

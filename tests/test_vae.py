@@ -93,7 +93,9 @@ def test_every_weight_learns(generator):
 @pytest.mark.parametrize(
     "call, said",
     [
-        (lambda: VAE(VAEConfig(block_out_channels=())), "1 level or more"),
+        (lambda: VAE(VAEConfig(block_out_channels=())), "number of levels is 0"),
+        (lambda: VAE(VAEConfig(layers_per_block=0)), "layers_per_block is 0"),
+        (lambda: VAE(VAEConfig(scaling_factor=0.0)), "scaling factor is 0.0"),
         (lambda: VAE(VAEConfig(block_out_channels=(30, 60))), "cannot be divided into 8 groups"),
         (lambda: VAE(VAEConfig()).encode(torch.zeros(1, 3, 15, 16)), "multiples of 2"),
         (lambda: VAE(VAEConfig()).encode(torch.zeros(1, 1, 16, 16)), r"\(b, 3, h, w\)"),
@@ -111,7 +113,7 @@ def test_refusals(call, said):
         ({"block_out_channels": None}, "a list of numbers"),
         ({"down_block_types": ["DownBlock2D", "DownEncoderBlock2D"]}, "latent diffusion's form"),
         ({"use_quant_conv": False}, "use_quant_conv = False"),
-        ({"latent_channels": "4"}, "a number is expected"),
+        ({"latent_channels": "4"}, "a whole number, 1 or more"),
         ({"latent_channels": 8}, "do not belong together"),
     ],
 )

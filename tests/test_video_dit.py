@@ -94,6 +94,27 @@ def test_rotated_products_depend_on_distance_alone(generator):
     assert torch.allclose(turned[0].norm(dim=-1), q.norm().expand(4, 5, 6), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"t": torch.rand(1)}, r"times must be \(2,\)"), ({"pooled": torch.zeros(16)}, r"pooled text must be \(2, 16\)"),
+        ({"text_mask": torch.ones(2, 5)}, "torch.bool"), ({"text": torch.zeros(1, 5, 16)}, r"text must be \(2, 5, 16\)"),
+        ({"clean": torch.zeros(2, 4, 3, 4, 6)}, "Give both"), ({"x": torch.zeros(2, 3, 3, 4, 6)}, r"Latents are \(b, 4, t, h, w\)"),
+        ({"drop_text": torch.tensor([True])}, "drop_text must be"),
+        ({"known": torch.zeros(1, 1, 3, 1, 1), "clean": torch.zeros(2, 4, 3, 4, 6)}, r"\(2, 1, 3, ...\)"),
+    ],
+)  # fmt: skip
+def test_nothing_is_shared_or_ignored_in_silence(changes, said, dit, generator):
+    with pytest.raises(ValueError, match=said):
+        dit(**inputs(generator) | changes)
+
+
+def test_configs_that_contradict_themselves():
+    for changes, said in (({"depth": 0}, "depth is 0"), ({"hidden_size": 34}, "not divisible into pairs")):
+        with pytest.raises(ValueError, match=said):
+            VideoDiT(VideoDiTConfig(**{"num_heads": 4} | changes))
+
+
 def test_sizes_it_cannot_cut(dit, generator):
     with pytest.raises(ValueError, match="5x6.*2x2"):
         dit(**inputs(generator, h=5))

@@ -256,7 +256,7 @@ def test_refusals(call, said):
         ({"num_frames": 16}, "do not belong together"),
         ({"tubelet_size": 16}, "a list of three"),
         ({"tubelet_size": [3, 8, 8]}, "cannot be cut into bricks"),
-        ({"tubelet_size": [0, 8, 8]}, "a whole number above 0"),
+        ({"tubelet_size": [0, 8, 8]}, "a whole number, 1 or more"),
         ({"num_frames": None}, "num_frames is None"),
     ],
 )

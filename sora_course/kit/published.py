@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 
+from . import checks
+
+HERE = "In config.json "
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 
 
@@ -65,11 +68,17 @@ def read(name: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
 
 
 def renamed(tensors: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Tensors with each part of a name that is a key of names replaced by its value, in order."""
+    """Tensors with each part of a name that is a key of names replaced by its value, in order.
+
+    Raises:
+        ValueError: two tensors come to have one name.
+    """
     result = {}
     for name, tensor in tensors.items():
         for theirs, ours in names.items():
             name = name.replace(theirs, ours)
+        if name in result:
+            raise ValueError(f"The weights hold {name} twice, under two names, so they are damaged; fetch them again.")
         result[name] = tensor
     return result
 
@@ -135,9 +144,9 @@ def vae_sizes(config: dict) -> dict:
         raise ValueError(f"Only autoencoders of latent diffusion's form can be loaded; this one has {', '.join(unusual)}.")
     sizes = {"in_channels": 3, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.18215}
     sizes = {key: config.get(key, value) for key, value in sizes.items()}
-    wrong = [key for key, value in sizes.items() if not isinstance(value, (int, float))]
-    if wrong:
-        raise ValueError(f"In config.json {wrong[0]} is {sizes[wrong[0]]!r}, and a number is expected.")
+    checks.whole({key: value for key, value in sizes.items() if key != "scaling_factor"}, where=HERE)
+    if type(sizes["scaling_factor"]) not in (int, float):
+        raise ValueError(f"In config.json scaling_factor is {sizes['scaling_factor']!r}, and a number is expected.")
     return sizes | {"block_out_channels": tuple(widths)}
 
 
@@ -176,8 +185,8 @@ def _transformer_sizes(config: dict, fixed: dict, tubelet: str, default_eps: flo
         raise ValueError(f"config.json does not say {missing[0]}, so it is not that of a {fixed['model_type']}.")
     size, width, eps = config["image_size"], config["hidden_size"], config.get("layer_norm_eps", default_eps)
     sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-    _whole({key: config[key] for key in numbers} | {"num_channels": config.get("num_channels", 3)})
-    _whole({"image_size": side for side in sides} if len(sides) == 2 else {"image_size": size})
+    checks.whole({key: config[key] for key in numbers} | {"num_channels": config.get("num_channels", 3)}, where=HERE)
+    checks.whole({"image_size": side for side in sides} if len(sides) == 2 else {"image_size": size}, where=HERE)
     if not isinstance(eps, (int, float)) or not eps > 0:
         raise ValueError(f"In config.json layer_norm_eps is {eps!r}, and a number above 0 is expected.")
     return {
@@ -187,13 +196,6 @@ def _transformer_sizes(config: dict, fixed: dict, tubelet: str, default_eps: flo
     }  # fmt: skip
 
 
-def _whole(numbers: dict) -> None:
-    """Raises ValueError where one is no whole number above 0."""
-    for key, value in numbers.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"In config.json {key} is {value!r}, and a whole number above 0 is expected.")
-
-
 def vit_sizes(config: dict) -> dict:
     """The arguments of `ViTConfig` but the number of classes in the config.json of a ViTForImageClassification.
 
@@ -201,7 +203,7 @@ def vit_sizes(config: dict) -> dict:
         ValueError: it is of another model, or does not say all sizes.
     """
     sizes = _transformer_sizes(config, _VIT_FIXED, "patch_size", default_eps=1e-12)
-    _whole({"patch_size": config["patch_size"]})
+    checks.whole({"patch_size": config["patch_size"]}, where=HERE)
     return sizes | {"patch_size": config["patch_size"]}
 
 
@@ -215,7 +217,8 @@ def vivit_sizes(config: dict) -> dict:
     tubelet = config["tubelet_size"]
     if not isinstance(tubelet, list) or len(tubelet) != 3:
         raise ValueError(f"In config.json tubelet_size is {tubelet!r}, and a list of three is expected.")
-    _whole({"num_frames": config.get("num_frames")} | {f"tubelet_size[{i}]": side for i, side in enumerate(tubelet)})
+    sides = {f"tubelet_size[{i}]": side for i, side in enumerate(tubelet)}
+    checks.whole({"num_frames": config.get("num_frames")} | sides, where=HERE)
     return sizes | {"num_frames": config["num_frames"], "tubelet_size": tuple(tubelet)}
 
 

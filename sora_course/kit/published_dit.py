@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from . import published
+from . import checks, published
 
 _HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # table 1: the paper's own files do not say
 _FIXED = {
@@ -21,7 +21,7 @@ _PAPER_NAMES = {
 _DIFFUSERS_NAMES = {
     "transformer_blocks.": "blocks.", "norm1.linear.": "ada_ln.1.", "attn1.to_out.0.": "attention.proj.",
     "ff.net.0.proj.": "mlp.0.", "ff.net.2.": "mlp.2.", "proj_out_1.": "final.ada_ln.1.", "proj_out_2.": "final.linear.",
-    "pos_embed.proj.": "x_embedder.",
+    "pos_embed.proj.": "x_embedder.", "pos_embed.pos_embed": "positions",
 }  # fmt: skip
 _EMBEDDERS = {
     "timestep_embedder.linear_1.": "t_embedder.mlp.0.", "timestep_embedder.linear_2.": "t_embedder.mlp.2.",
@@ -41,17 +41,27 @@ def read(name: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     """
     path = Path(name)
     if path.is_file():
-        return _paper(_load(path))
+        return _understood(_paper, _load(path))
     folder = published.folder_of(name, ("*.json", "transformer/*", "*.safetensors", "*.pt"))
     folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
     if (folder / "config.json").is_file():
-        return _diffusers(*published.read(folder))
+        return _understood(_diffusers, *published.read(folder))
     files = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".pt")]
     if len(files) != 1:
         raise ValueError(
             f"{folder} holds {len(files)} files of weights and no config.json; name the folder of one model, or its file."
         )
-    return _paper(_load(files[0]))
+    return _understood(_paper, _load(files[0]))
+
+
+def _understood(form, *given) -> tuple[dict, dict[str, torch.Tensor]]:
+    """What that form says, with one sentence for all that damaged tensors of other shapes can lead to."""
+    try:
+        return form(*given)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"These weights are damaged, or not those of a DiT ({type(error).__name__}: {error}); fetch them again."
+        ) from error
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
@@ -63,9 +73,16 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:  # whatever the reader of that format raises on what it cannot read
-        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}: {error}); fetch it again.") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise ValueError(
+            f"{path} cannot be read as weights ({type(error).__name__}): it is damaged, of another kind, or holds more than tensors."
+        ) from error
+    if not isinstance(tensors, dict) or not all(isinstance(key, str) for key in tensors):
         raise ValueError(f"{path} holds no table of tensors; name the file of a DiT.")
+    tables = [key for key, value in tensors.items() if isinstance(value, dict)]
+    if tables:
+        raise ValueError(f"{path} holds the tables {', '.join(tables)}, as a training run leaves them; save one of them alone.")
+    if not all(isinstance(tensor, torch.Tensor) and tensor.is_floating_point() for tensor in tensors.values()):
+        raise ValueError(f"{path} holds other things than real numbers, or quantised ones; take weights in full or half precision.")
     return tensors
 
 
@@ -98,31 +115,28 @@ def _diffusers(config: dict, tensors: dict[str, torch.Tensor]) -> tuple[dict, di
     if unusual:
         raise ValueError(f"Only DiTs of the paper's form can be loaded; this config says {', '.join(unusual)}.")
     keys = ("num_attention_heads", "attention_head_dim", "in_channels", "num_layers", "patch_size", "num_embeds_ada_norm")
-    wrong = [key for key in keys if type(config.get(key)) is not int or config[key] < 1]
-    if wrong:
-        raise ValueError(
-            f"In config.json {wrong[0]} is {config.get(wrong[0])!r}, and a DiT's has a whole number above 0 there."
-        )
-    d = config["num_attention_heads"] * config["attention_head_dim"]
+    out_channels = config["in_channels"] if config.get("out_channels") is None else config["out_channels"]
+    checks.whole({key: config.get(key) for key in keys} | {"out_channels": out_channels}, where=published.HERE)
+    d, c, p = config["num_attention_heads"] * config["attention_head_dim"], config["in_channels"], config["patch_size"]
     sizes = {
-        "in_channels": config["in_channels"], "out_channels": config.get("out_channels") or config["in_channels"],
-        "patch_size": config["patch_size"], "hidden_size": d, "depth": config["num_layers"],
+        "in_channels": c, "out_channels": out_channels, "patch_size": p, "hidden_size": d, "depth": config["num_layers"],
         "num_heads": config["num_attention_heads"], "num_classes": config["num_embeds_ada_norm"],
     }  # fmt: skip
-    tensors = published.renamed({name: t for name, t in tensors.items() if name != "pos_embed.pos_embed"}, _DIFFUSERS_NAMES)
-    try:
-        tensors["x_embedder.weight"] = tensors["x_embedder.weight"].flatten(1)
-        for i in range(sizes["depth"]):
-            for theirs, ours in _EMBEDDERS.items():  # each block has a copy of its own
-                for name in [name for name in tensors if name.startswith(f"blocks.{i}.norm1.emb.{theirs}")]:
-                    tensor, short = tensors.pop(name), ours + name.rpartition(".")[2]
-                    if not torch.equal(tensors.setdefault(short, tensor), tensor):
-                        raise ValueError(
-                            f"{name} differs from block 0's, and DiT embeds time and label once for all blocks."
-                        )
-            for kind in ("weight", "bias"):
-                parts = [tensors.pop(f"blocks.{i}.attn1.to_{part}.{kind}") for part in "qkv"]
-                tensors[f"blocks.{i}.attention.qkv.{kind}"] = torch.cat(parts)
-    except KeyError as error:
-        raise ValueError(f"The weights hold no {error.args[0]}, so they are damaged, or not those of a DiT.") from error
+    tensors = published.renamed(tensors, _DIFFUSERS_NAMES)
+    tensors["x_embedder.weight"] = _of_shape(tensors.pop("x_embedder.weight"), (d, c, p, p)).flatten(1)
+    for i in range(sizes["depth"]):
+        for theirs, ours in _EMBEDDERS.items():  # each block has a copy of its own
+            for kind in ("weight", "bias") if ours.startswith("t_") else ("weight",):
+                tensor = tensors.pop(f"blocks.{i}.norm1.emb.{theirs}{kind}")
+                if not torch.equal(tensors.setdefault(ours + kind, tensor), tensor):
+                    raise ValueError(f"Block {i}'s {theirs}{kind} differs from block 0's, and DiT embeds time and label once.")
+        for kind, shape in (("weight", (d, d)), ("bias", (d,))):
+            parts = [_of_shape(tensors.pop(f"blocks.{i}.attn1.to_{part}.{kind}"), shape) for part in "qkv"]
+            tensors[f"blocks.{i}.attention.qkv.{kind}"] = torch.cat(parts)
     return sizes, tensors
+
+
+def _of_shape(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    if tensor.shape != shape:
+        raise ValueError(f"A tensor of the weights is {tuple(tensor.shape)}, and {shape} is expected of this config.")
+    return tensor

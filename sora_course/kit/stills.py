@@ -19,7 +19,12 @@ def encoded(vae, kinds: torch.Tensor, *, generator: torch.Generator) -> torch.Te
 
     Args:
         vae: a video VAE, for which a still is a film of one frame.
+
+    Raises:
+        ValueError: a number is not that of a kind.
     """
+    if not len(kinds) or not (0 <= kinds.min() and kinds.max() < len(KINDS)):
+        raise ValueError(f"Kinds are numbers from 0 to {len(KINDS) - 1}, one or more of them; these are {kinds.tolist()}.")
     latents = []
     for part in kinds.split(64):
         films = world.render([world.scene(*KINDS[i]) for i in part.tolist()], generator=generator, num_frames=1)
