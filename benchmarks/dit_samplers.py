@@ -41,6 +41,20 @@ def model_of(net: DiT, labels: torch.Tensor, scale: float, channels: int):
     return answer
 
 
+def as_flow(model):
+    """A model that names DDPM's noise as one that says the flow's velocity, with t in 0..1000 at the nearest of DDPM's times."""
+    bars = DDPM(linear_schedule()).alphas_cumprod
+    sums = bars.sqrt() + (1 - bars).sqrt()  # what a state of DDPM is larger by than the flow's with the same mixture
+    times = (1 - bars).sqrt() / sums
+
+    def velocity(x, t):
+        step = int((times - float(t[0]) / 1000).abs().argmin())
+        noise = model(x * float(sums[step]), torch.full((len(x),), step))
+        return (noise - x) / (1 - float(times[step]))
+
+    return velocity
+
+
 @torch.no_grad()
 def paint(net: DiT, sampler: str, calls: int, labels: torch.Tensor, scale: float = 1.0, channels: int = 16) -> torch.Tensor:
     """Latents of these kinds from noise of seed 8, with at most so many calls of the network a sample."""
@@ -53,8 +67,9 @@ def paint(net: DiT, sampler: str, calls: int, labels: torch.Tensor, scale: float
                 model, noise, steps=calls, eta=eta, generator=torch.Generator().manual_seed(9)
             )
         else:
-            steps = calls if sampler == "euler" else (calls + 1) // 2  # Heun calls twice a step, but once in the last
-            states = flow.sample(lambda x, t: model(x, 1000 * t), noise, steps=steps, solver=sampler)
+            model = as_flow(model) if sampler == "ddpm as flow" else model
+            solver, steps = ("heun", (calls + 1) // 2) if sampler == "heun" else ("euler", calls)  # Heun's last step calls once
+            states = flow.sample(lambda x, t: model(x, 1000 * t), noise, steps=steps, solver=solver)
         for latents in states:
             pass
     return latents
@@ -101,7 +116,8 @@ def main() -> None:
 
     result = {"samples": len(kinds), "real": row(two), "calls": {}, "guidance": {}}
     print("real", result["real"], flush=True)
-    for sampler, net in (("ddpm", "ddpm"), ("ddim", "ddpm"), ("euler", "flow"), ("heun", "flow")):
+    pairs = (("ddpm", "ddpm"), ("ddim", "ddpm"), ("ddpm as flow", "ddpm"), ("euler", "flow"), ("heun", "flow"))
+    for sampler, net in pairs:
         for calls in CALLS:
             result["calls"].setdefault(sampler, {})[calls] = row(paint(nets[net], sampler, calls, kinds))
             print(sampler, calls, result["calls"][sampler][calls], flush=True)

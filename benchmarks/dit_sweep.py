@@ -38,6 +38,7 @@ def jobs() -> dict[str, tuple[DiTConfig, int, Callable]]:
         for name, (hidden_size, depth, num_heads) in SIZES.items()
     }
     patches = {f"patch: {patch_size}": replace(BASE, patch_size=patch_size) for patch_size in (1, 4)}
+    patches["patch: 4, width 384"] = replace(BASE, patch_size=4, hidden_size=384)
     ways = {f"conditioning: {kind}": replace(BASE, conditioning=kind) for kind in CONDITIONINGS[1:]}
     deep = {f"deep: {kind}": replace(BASE, hidden_size=96, depth=16, conditioning=kind) for kind in ("adaln_zero", "adaln")}
     once, thrice = patches | ways | deep, sizes | {"conditioning: adaln": ways["conditioning: adaln"]}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -68,6 +68,8 @@ _STARTER_BUCKETS = (
     Bucket(17, 96, 64, films=3_000, batch=48, weight=0.04),
 )
 
+_FULL_BUCKETS = tuple(replace(bucket, films=2 * bucket.films) for bucket in _STARTER_BUCKETS)
+
 RECIPES: dict[str, Recipe] = {
     # On two cores of a CPU with AMX: see data/README.md for the time each stage took and what came of it.
     "starter": Recipe(
@@ -82,6 +84,20 @@ RECIPES: dict[str, Recipe] = {
         dit=VideoDiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
         dit_train=TrainConfig(steps=4000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
         buckets=_STARTER_BUCKETS,
+        compile=True,
+    ),
+    "full": Recipe(
+        preset="full",
+        vae=VideoVAEConfig(),
+        vae_train=TrainConfig(steps=7500, ema=0.998, decay=0.7, save_every=500),
+        vae_batch=16,
+        kl_weight=3e-5,
+        text_depth=2,
+        text_size=128,
+        text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
+        dit=VideoDiTConfig(hidden_size=288, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
+        dit_train=TrainConfig(steps=12000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
+        buckets=_FULL_BUCKETS,
         compile=True,
     ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.

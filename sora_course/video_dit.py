@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from einops import rearrange
 
-from .dit import FinalLayer, TimestepEmbedder, modulate
+from .dit import FinalLayer, TimestepEmbedder, modulate, zero_init
 from .kit import checks
 from .unet import sincos
 
@@ -30,6 +30,7 @@ class VideoDiTConfig:
     num_heads: int = 4
     mlp_ratio: float = 4.0
     text_size: int = 128
+    conditioning: str = "adaln_zero"  # or "adaln_single": the time's six vectors from one layer for all blocks, plus a table
 
 
 def grid_positions(t: int, h: int, w: int, hidden_size: int, device=None) -> torch.Tensor:
@@ -88,9 +89,9 @@ class Attention(nn.Module):
 
 
 class VideoDiTBlock(nn.Module):
-    """adaLN-zero around self-attention and MLP (DiT, figure 3), with cross-attention to the text between them.
+    """adaLN around self-attention and MLP (DiT, figure 3), with cross-attention to the text between them.
 
-    Every branch starts closed, by a zero gate or a zero output, so a fresh block is the identity.
+    With adaln_zero every branch starts closed, by a zero gate or a zero output, so a fresh block is the identity.
     """
 
     def __init__(self, config: VideoDiTConfig):
@@ -102,15 +103,18 @@ class VideoDiTBlock(nn.Module):
         self.attn = Attention(d, config.num_heads)
         self.cross = Attention(d, config.num_heads, config.text_size)
         self.mlp = nn.Sequential(nn.Linear(d, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, d))
-        self.ada_ln = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d))
-        for layer in (self.ada_ln[1], self.cross.proj):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        zero_init(self.cross.proj)
+        if config.conditioning == "adaln_zero":
+            self.ada_ln = zero_init(nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d)))
+        else:
+            self.table = nn.Parameter(torch.randn(6, d) / d**0.5)
 
     def forward(
         self, x: torch.Tensor, c: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, rotation=None
     ) -> torch.Tensor:
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = self.ada_ln(c).chunk(6, dim=1)  # (b, d)
+        """Tokens (b, n, d); c is time and text (b, d) with adaln_zero, and the six shared vectors (b, 6, d) with adaln_single."""
+        six = self.ada_ln(c).unflatten(1, (6, -1)) if c.ndim == 2 else self.table + c
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = six.unbind(1)  # (b, d) each
         y = modulate(self.norm1(x), shift_attn, scale_attn)
         x = torch.addcmul(x, gate_attn[:, None], self.attn(y, y, rotation=rotation))
         x = x + self.cross(self.norm_text(x), text, mask=mask)
@@ -126,7 +130,9 @@ class VideoDiT(nn.Module):
 
     def __init__(self, config: VideoDiTConfig = VideoDiTConfig()):
         super().__init__()
-        checks.whole({name: value for name, value in asdict(config).items() if name != "mlp_ratio"})
+        if config.conditioning not in ("adaln_zero", "adaln_single"):
+            raise ValueError(f"{config.conditioning!r} is no way to condition; choose adaln_zero or adaln_single.")
+        checks.whole({name: value for name, value in asdict(config).items() if name not in ("mlp_ratio", "conditioning")})
         if config.hidden_size % (2 * config.num_heads) or not config.mlp_ratio > 0:
             raise ValueError(
                 f"{config.hidden_size} channels are not divisible into pairs by {config.num_heads} heads, or the MLP has no width."
@@ -137,6 +143,7 @@ class VideoDiT(nn.Module):
         self.t_embedder = TimestepEmbedder(d)
         self.text_pooled = nn.Sequential(nn.Linear(config.text_size, d), nn.SiLU(), nn.Linear(d, d))
         self.no_text = nn.Parameter(0.02 * torch.randn(config.text_size))  # stands for any text when guidance drops it
+        self.shared = nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d)) if config.conditioning == "adaln_single" else None
         self.blocks = nn.ModuleList(VideoDiTBlock(config) for _ in range(config.depth))
         self.final = FinalLayer(d, c * p * p)
 
@@ -207,8 +214,9 @@ class VideoDiT(nn.Module):
         head_size = self.config.hidden_size // self.config.num_heads
         angles = rotary_angles(frames, height // p, width // p, head_size, x.device)
         rotation = (angles.cos().to(x), angles.sin().to(x))
+        modulation = self.shared(c).unflatten(1, (6, -1)) if self.shared else c
         for block in self.blocks:
-            x = block(x, c, text, text_mask, rotation)
+            x = block(x, modulation, text, text_mask, rotation)
         x = self.final(x, c)  # (b, n, c p p)
         return rearrange(
             x, "b (t h w) (c p q) -> b c t (h p) (w q)", t=frames, h=height // p, w=width // p, p=p, q=p

@@ -1,5 +1,7 @@
 """The diffusion transformer: identities at the start, positions for any size, what masks and dropped texts hide."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -109,8 +111,20 @@ def test_nothing_is_shared_or_ignored_in_silence(changes, said, dit, generator):
         dit(**inputs(generator) | changes)
 
 
+def test_shared_modulation_saves_weights_and_all_of_them_learn(generator):
+    torch.manual_seed(0)
+    own, shared = (VideoDiT(replace(CONFIG, conditioning=kind)) for kind in ("adaln_zero", "adaln_single"))
+    count = [sum(p.numel() for p in net.parameters()) for net in (own, shared)]
+    d = CONFIG.hidden_size
+    assert count[0] - count[1] == (CONFIG.depth - 1) * (6 * d * d + 6 * d) - CONFIG.depth * 6 * d
+    for p in shared.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    shared(**inputs(generator), drop_text=torch.tensor([True, False])).pow(2).sum().backward()
+    assert [n for n, p in shared.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
 def test_configs_that_contradict_themselves():
-    for changes, said in (({"depth": 0}, "depth is 0"), ({"hidden_size": 34}, "not divisible into pairs")):
+    for changes, said in (({"conditioning": "film"}, "no way to condition"), ({"depth": 0}, "depth is 0"), ({"hidden_size": 34}, "not divisible into pairs")):
         with pytest.raises(ValueError, match=said):
             VideoDiT(VideoDiTConfig(**{"num_heads": 4} | changes))
 

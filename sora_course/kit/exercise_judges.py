@@ -410,7 +410,8 @@ def guide_some(answer):
         wanted[:, :channels] = (unconditional + scale * (conditional - unconditional))[:, :channels]
         given = conditional.clone(), unconditional.clone()
         got = _call(answer, *given, scale, channels)
-        assert torch.equal(given[0], conditional), "leave what you are given as it is: write into a copy"
+        untouched = torch.equal(given[0], conditional) and torch.equal(given[1], unconditional)
+        assert untouched, "leave what you are given as it is: write into a copy"
         assert got.shape == wanted.shape, f"the answer has the shape {tuple(wanted.shape)}, and yours is {tuple(got.shape)}"
         wrong = [k for k in range(4) if not torch.allclose(got[:, k], wanted[:, k], atol=1e-5)]
         assert not wrong, f"with scale {scale} on the first {channels} channels, channel {wrong[0]} is wrong (counted from 0)"
