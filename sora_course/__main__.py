@@ -60,11 +60,22 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
 
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
-    p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default) or 'tiny', to try it out")
+    p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default), 'full', or 'tiny', to try it out")
     p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
     p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
     p.add_argument("--measure", type=_natural, default=0, metavar="N", help="at each save, judge films of N held-out prompts")
+
+    p = commands.add_parser("finetune", help="go on training on films of your own", description=(
+        "Go on training on a folder of films or GIFs with a captions.csv (columns file, caption); a second call resumes."))  # fmt: skip
+    p.add_argument("films", type=Path, metavar="FOLDER", help="films and captions.csv")
+    p.add_argument("--name", default="own", help="the result is sora_NAME.safetensors (default own)")
+    p.add_argument("--folder", type=Path, help="where everything goes (default runs/NAME)")
+    p.add_argument("--steps", type=_positive, default=1000, metavar="N", help="training steps (default 1000)")
+    p.add_argument("--frames", type=_positive, default=17, metavar="N", help="of a clip, at 8 a second, 4n + 1 (default 17)")
+    p.add_argument("--skip", action="store_true", help="leave out films that cannot be used, instead of refusing the folder")
+    p.add_argument("--checkpoint", default=None, metavar="FILE", help="go on from another model than the one that ships")
+    p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
 
     p = commands.add_parser(
         "evaluate", help="how well films follow held-out prompts", description="Prompt following, beside three anchors."
@@ -98,18 +109,30 @@ def _default_target(prompt: str, seed: int) -> Path:
     return Path("videos") / f"{name}_{seed}.mp4"
 
 
-def _generate(a: argparse.Namespace) -> None:
-    from .kit import display
+def _as_trained(model, prompt: str, frames: int) -> str:
+    """The prompt in the words of the captions that the model learned from; refused where it never saw what is asked for."""
+    from .finetune import OWN, unknown_words
     from .kit.captions import caption, language_of, parse
     from .kit.scenes import check_known
 
-    scene = parse(a.prompt)
+    if model.config["preset"] != OWN:
+        return caption(check_known(parse(prompt), model.config["preset"], num_frames=frames), language_of(prompt))
+    unknown = unknown_words(model, prompt)
+    if unknown:
+        raise ValueError(
+            f"This model never saw {', '.join(map(repr, unknown))}; it learned from captions such as {model.config['captions'][0]!r}."
+        )
+    return prompt
+
+
+def _generate(a: argparse.Namespace) -> None:
+    from .kit import display
+
     if a.out:
         display.check_target(a.out)
     model = _load(a.checkpoint)
     model.check_size(a.frames, a.size)
-    scene = check_known(scene, model.config["preset"], num_frames=a.frames)
-    text = caption(scene, language_of(a.prompt))  # whatever the wording, as the captions of training said it
+    text = _as_trained(model, a.prompt, a.frames)
     from tqdm import tqdm
 
     for i in range(a.count):
@@ -143,6 +166,21 @@ def _train(a: argparse.Namespace) -> None:
         print(f"Wrote {folder / f'sora_{a.recipe}.safetensors'}; try it with `sora-course generate --checkpoint` and this file.")
 
 
+def _finetune(a: argparse.Namespace) -> None:
+    from .finetune import finetune
+    from .kit import doctor, films
+
+    if not re.fullmatch(r"[\w-]+", a.name):
+        raise ValueError(f"A name has letters, digits, - and _, and {a.name!r} has others.")
+    clips, summary = films.read_folder(a.films, num_frames=a.frames, skip=a.skip)
+    print(summary)
+    folder = a.folder or Path("runs") / a.name
+    folder.mkdir(parents=True, exist_ok=True)
+    device = a.device or ("cuda" if doctor.device() == "cuda" else "cpu")
+    finetune(_load(a.checkpoint), clips, folder, name=a.name, steps=a.steps, device=device)
+    print(f"Wrote {folder / f'sora_{a.name}.safetensors'}; try it with `sora-course generate --checkpoint` and this file.")
+
+
 def _accuracy_log(recipe, folder: Path, prompts: int):
     """A callback that judges films of held-out prompts and appends the shares to accuracy.jsonl."""
     from .kit.evaluation import held_out_prompts, summarise
@@ -167,11 +205,14 @@ def _evaluate(a: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from .kit import checkpoints, evaluation
+    from .kit.scenes import PRESETS
     from .kit.training import autocast
 
     if a.json and (a.json.is_dir() or not a.json.parent.is_dir() or not os.access(a.json.parent, os.W_OK)):
         raise ValueError(f"The numbers cannot be written to {a.json}; name a file in a folder that exists and is yours.")
     model = _load(a.checkpoint)
+    if model.config["preset"] not in PRESETS:
+        raise ValueError("The judge reads films of the captioned world; it cannot tell what films of your own should show.")
 
     def generate(prompts, seeds):
         return model.generate(prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale)
@@ -218,12 +259,12 @@ def main(arguments: list[str] | None = None) -> int:
             from .kit import doctor
 
             return 0 if doctor.run() else 1
-        {"generate": _generate, "train": _train, "evaluate": _evaluate, "world": _world}[a.command](a)
+        {"generate": _generate, "train": _train, "finetune": _finetune, "evaluate": _evaluate, "world": _world}[a.command](a)
     except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped." + (" A second call goes on from the last save." if a.command == "train" else ""), file=sys.stderr)
+        print("\nStopped." + (" A second call goes on from the last save." if a.command in ("train", "finetune") else ""), file=sys.stderr)
         return 130
     return 0
 

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from safetensors.torch import save_file
 from test_dit import paper_tensors, theirs
 
-from sora_course.dit import DiT, DiTConfig
 from sora_course.ddpm import DDPM, linear_schedule
+from sora_course.dit import DiT, DiTConfig
 from sora_course.dit_sampling import learned_variance, paint_classes, respaced, sample_classes, spread
 from sora_course.vae import VAE
 

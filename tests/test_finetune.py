@@ -1,0 +1,165 @@
+"""Films of one's own: what is read, cropped, sorted, refused, skipped, and learned."""
+
+import csv
+
+import pytest
+import torch
+
+from sora_course import finetune
+from sora_course.kit import display, films
+from sora_course.sora import TextToVideo
+
+
+def write_gif(path, colour, frames, size, milliseconds=125):
+    from PIL import Image
+
+    images = [Image.new("RGB", size, tuple(min(255, c + 4 * i) for c in colour)) for i in range(frames)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+
+
+def write_captions(folder, rows):
+    with open(folder / "captions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("file", "caption"), *rows])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two films and a picture, in three shapes."""
+    video = torch.linspace(-1, 1, 17).view(1, 17, 1, 1).expand(3, 17, 64, 64)
+    display.write(tmp_path / "square.mp4", video, scale=1)
+    write_gif(tmp_path / "wide.gif", (10, 60, 90), 40, (192, 100))
+    write_gif(tmp_path / "tall.gif", (90, 60, 10), 9, (60, 120), milliseconds=250)
+    display.write(tmp_path / "still.png", video[:, :1], scale=1)
+    write_captions(tmp_path, [("square.mp4", "a grey wall grows light"), ("wide.gif", "a blue lamp"),
+                              ("tall.gif", "an orange lamp"), ("still.png", "a dark wall")])  # fmt: skip
+    return tmp_path
+
+
+def test_clips_are_cut_cropped_and_sorted_by_shape(folder):
+    clips, summary = films.read_folder(folder)
+    assert sorted(clip.shape for clip in clips) == [(1, 64, 64), (17, 64, 64), (17, 64, 96), (17, 64, 96), (17, 96, 64)]
+    assert "5 clips" in summary and "4 files" in summary and "2 of 17x64x96" in summary
+    assert all(clip.video.dtype == torch.uint8 for clip in clips)
+
+
+def test_films_are_read_at_eight_frames_a_second_and_as_they_look(folder):
+    film = films.read_film(folder / "square.mp4").float()
+    wanted = (torch.linspace(-1, 1, 17) + 1) * 127.5
+    assert film.shape == (3, 17, 64, 64) and (film.mean((0, 2, 3)) - wanted).abs().max() < 4
+    slow = films.read_film(folder / "tall.gif")  # four frames a second: each is seen twice
+    assert slow.shape[1] == 18 and torch.equal(slow[:, 0], slow[:, 1]) and not torch.equal(slow[:, 1], slow[:, 2])
+
+
+@pytest.mark.parametrize(
+    "height, width, size", [(50, 50, (64, 64)), (100, 400, (64, 96)), (300, 200, (96, 64)), (64, 80, (64, 96))]
+)
+def test_the_middle_is_kept_and_nothing_is_stretched(height, width, size):
+    film = torch.zeros(3, 2, height, width, dtype=torch.uint8)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    film[:, :, (rows - height / 2 + 0.5) ** 2 + (columns - width / 2 + 0.5) ** 2 < (min(height, width) / 4) ** 2] = 255
+    fitted = films.fit(film)
+    assert fitted.shape == (3, 2, *size)
+    disc = (fitted[0, 0] > 127).nonzero().float()
+    extent = disc.amax(0) - disc.amin(0)
+    assert (extent[0] - extent[1]).abs() <= 2  # round as before
+    assert ((disc.mean(0) - (torch.tensor(size) - 1) / 2).abs() <= 1).all()
+
+
+def spoil(folder, how):
+    rows = [
+        ("square.mp4", "a grey wall grows light"),
+        ("wide.gif", "a blue lamp"),
+        ("tall.gif", "an orange lamp"),
+        ("still.png", "x"),
+    ]
+    if how == "unreadable":
+        (folder / "wide.gif").write_bytes(b"no film")
+    elif how == "caption without a file":
+        rows.append(("gone.mp4", "a ghost"))
+    elif how == "file without a caption":
+        rows.pop(0)
+    elif how == "too short":
+        write_gif(folder / "wide.gif", (10, 60, 90), 5, (192, 100))
+    elif how == "outside":
+        rows.append(("../x.mp4", "another's"))
+    elif how == "empty":
+        rows.append(("tall.gif", " "))
+    write_captions(folder, rows)
+
+
+@pytest.mark.parametrize(
+    "how, said",
+    [
+        ("unreadable", "wide.gif cannot be read as a film"), ("caption without a file", "gone.mp4 has a caption and is not there"),
+        ("file without a caption", "square.mp4 has no caption"), ("too short", "wide.gif has 5 frames at 8 a second, and 17 are"),
+        ("outside", "../x.mp4 is no film inside the folder"), ("empty", "line 6 of captions.csv names no caption"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named_and_refused_or_skipped(how, said, folder):
+    spoil(folder, how)
+    with pytest.raises(ValueError, match="--skip") as error:
+        films.read_folder(folder)
+    assert said in str(error.value)
+    clips, summary = films.read_folder(folder, skip=True)
+    assert clips and said in summary
+
+
+def test_folders_that_are_none(tmp_path):
+    for wrong, said in ((tmp_path / "no", "There is no folder"), (tmp_path, "holds no captions.csv")):
+        with pytest.raises(ValueError, match=said):
+            films.read_folder(wrong)
+    (tmp_path / "captions.csv").write_text("name;text\na;b\n")
+    with pytest.raises(ValueError, match="first line `file,caption`"):
+        films.read_folder(tmp_path)
+    write_captions(tmp_path, [("gone.gif", "a ghost")])
+    with pytest.raises(ValueError, match="nothing is left"):
+        films.read_folder(tmp_path, skip=True)
+    with pytest.raises(ValueError, match="4n \\+ 1"):
+        films.read_folder(tmp_path, num_frames=16)
+
+
+def test_new_words_change_nothing_that_was_known(tiny_model):
+    prompt = "a red circle moves right"
+    larger = finetune.with_words(tiny_model, ["a dragon flies"])
+    assert len(larger.tokenizer.vocabulary) == len(tiny_model.tokenizer.vocabulary) + 2
+    assert torch.equal(larger.generate(prompt, steps=2), tiny_model.generate(prompt, steps=2))
+    assert finetune.unknown_words(larger, "a dragon sings") == ["sings"]
+
+
+def test_finetuning_learns_resumes_and_leaves_the_vae_alone(folder, tiny_model, tmp_path_factory):
+    clips, _ = films.read_folder(folder)
+    whole = tmp_path_factory.mktemp("whole")
+    tuned = finetune.finetune(tiny_model, clips, whole, name="mine", steps=6, batch=2)
+    saved = TextToVideo.from_pretrained(whole / "sora_mine.safetensors")
+    assert saved.config["preset"] == finetune.OWN and "lamp" in saved.tokenizer.index
+    before, after = tiny_model.state_dict(), tuned.state_dict()
+    changed = {
+        name.split(".")[0]
+        for name in before
+        if before[name].shape != after[name].shape or not torch.equal(before[name], after[name])
+    }
+    assert changed == {"dit", "text"}
+    assert torch.equal(before["text.blocks.0.qkv.weight"], after["text.blocks.0.qkv.weight"])
+    again = finetune.finetune(
+        tiny_model, clips, whole, name="mine", steps=6, batch=2
+    )  # done already: nothing more is learned
+    assert torch.equal(again.state_dict()["text.embed.weight"], after["text.embed.weight"])
+    with pytest.raises(ValueError, match="other settings"):
+        finetune.finetune(tiny_model, clips[:-1], whole, name="mine", steps=6, batch=2)
+    assert saved.generate("a blue lamp", steps=2).isfinite().all()
+
+
+def test_the_command_line_refuses_what_the_own_model_never_saw(
+    folder, tiny_checkpoint, tmp_path_factory, capsys, monkeypatch
+):
+    from sora_course.__main__ import main
+
+    out = tmp_path_factory.mktemp("out")
+    monkeypatch.chdir(out)
+    call = ["finetune", str(folder), "--name", "mine", "--steps", "2", "--checkpoint", str(tiny_checkpoint)]
+    assert main(call) == 0 and (out / "runs" / "mine" / "sora_mine.safetensors").is_file()
+    mine = ["--checkpoint", "runs/mine/sora_mine.safetensors", "--steps", "1"]
+    assert main(["generate", "a blue lamp", "--out", "a.png", *mine]) == 0 and (out / "a.png").is_file()
+    assert main(["generate", "a purple dragon", "--out", "b.png", *mine]) == 2 and not (out / "b.png").exists()
+    assert "never saw 'dragon'" in capsys.readouterr().err
+    assert main(["evaluate", *mine[:2]]) == 2 and main(["finetune", str(out), "--name", "a/b"]) == 2
