@@ -68,37 +68,31 @@ _STARTER_BUCKETS = (
     Bucket(17, 96, 64, films=3_000, batch=48, weight=0.04),
 )
 
-_FULL_BUCKETS = tuple(replace(bucket, films=2 * bucket.films) for bucket in _STARTER_BUCKETS)
+# On two cores of a CPU with AMX: see data/README.md for the time each stage took and what came of it.
+_STARTER = Recipe(
+    preset="starter",
+    vae=VideoVAEConfig(),
+    vae_train=TrainConfig(steps=7500, ema=0.998, decay=0.7, save_every=500),
+    vae_batch=16,
+    kl_weight=3e-5,
+    text_depth=2,
+    text_size=128,
+    text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
+    dit=VideoDiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
+    dit_train=TrainConfig(steps=4000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
+    buckets=_STARTER_BUCKETS,
+    compile=True,
+)
 
 RECIPES: dict[str, Recipe] = {
-    # On two cores of a CPU with AMX: see data/README.md for the time each stage took and what came of it.
-    "starter": Recipe(
-        preset="starter",
-        vae=VideoVAEConfig(),
-        vae_train=TrainConfig(steps=7500, ema=0.998, decay=0.7, save_every=500),
-        vae_batch=16,
-        kl_weight=3e-5,
-        text_depth=2,
-        text_size=128,
-        text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
-        dit=VideoDiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128),
-        dit_train=TrainConfig(steps=4000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
-        buckets=_STARTER_BUCKETS,
-        compile=True,
-    ),
-    "full": Recipe(
+    "starter": _STARTER,
+    # The whole world. Its VAE and text encoder are the starter's; its transformer has not been trained to the end yet.
+    "full": replace(
+        _STARTER,
         preset="full",
-        vae=VideoVAEConfig(),
-        vae_train=TrainConfig(steps=7500, ema=0.998, decay=0.7, save_every=500),
-        vae_batch=16,
-        kl_weight=3e-5,
-        text_depth=2,
-        text_size=128,
-        text_train=TrainConfig(steps=400, lr=0.01, adamw_lr=1e-3),
         dit=VideoDiTConfig(hidden_size=288, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
-        dit_train=TrainConfig(steps=12000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=500),
-        buckets=_FULL_BUCKETS,
-        compile=True,
+        dit_train=replace(_STARTER.dit_train, steps=12000),
+        buckets=tuple(replace(bucket, films=2 * bucket.films) for bucket in _STARTER_BUCKETS),
     ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
