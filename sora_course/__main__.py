@@ -81,6 +81,9 @@ def _arguments() -> argparse.ArgumentParser:
         "evaluate", help="how well films follow held-out prompts", description="Prompt following, beside three anchors."
     )
     p.add_argument("--prompts", type=_positive, default=500, metavar="N", help="so many prompts (default 500)")
+    p.add_argument("--objects", type=int, choices=(1, 2), default=1, help="in each scene (default 1; two need the full preset)")
+    p.add_argument("--frames", type=_positive, default=17, metavar="N", help="at 8 a second, 4n + 1 (default 17)")
+    p.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="multiples of 16 (default 64x64)")
     p.add_argument("--seed", type=_natural, default=0, metavar="N", help="which prompts, and which noise (default 0)")
     p.add_argument("--steps", type=_positive, default=24, metavar="N", help="steps from noise to film (default 24)")
     p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="1: none (default 2)")
@@ -214,8 +217,13 @@ def _evaluate(a: argparse.Namespace) -> None:
     if model.config["preset"] not in PRESETS:
         raise ValueError("The judge reads films of the captioned world; it cannot tell what films of your own should show.")
 
+    model.check_size(a.frames, a.size)
+    if a.objects == 2 and model.config["preset"] != "full":
+        raise ValueError("This model never saw two objects; leave out --objects, or name a model of the full preset.")
+    filmed = {"num_frames": a.frames, "size": a.size}
+
     def generate(prompts, seeds):
-        return model.generate(prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale)
+        return model.generate(prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale, **filmed)
 
     def round_trip(films):
         import torch
@@ -224,7 +232,7 @@ def _evaluate(a: argparse.Namespace) -> None:
             return model.vae.decode(model.vae.encode(films))
 
     result = evaluation.evaluate(
-        generate, round_trip, prompts=a.prompts, preset=model.config["preset"], seed=a.seed,
+        generate, round_trip, prompts=a.prompts, preset=model.config["preset"], objects=a.objects, seed=a.seed, **filmed,
         progress=lambda batches: tqdm(batches, desc="judging"),
     )  # fmt: skip
     result |= {"steps": a.steps, "guidance_scale": a.guidance_scale}

@@ -108,6 +108,8 @@ BAD = [
     (["train", "tiny", "--stage", "dit"], "run stage 'vae' first"),
     (["train", "tiny", "--stage", "unet"], "--help"),
     (["evaluate", "--prompts", "0"], "1 or more"),
+    (["evaluate", "--prompts", "2", "--frames", "1", "--checkpoint", "TINY"], "5 frames or more"),
+    (["evaluate", "--prompts", "2", "--objects", "2", "--checkpoint", "TINY"], "never saw two objects"),
     (["evaluate", "--json", "nowhere/x.json"], "cannot be written to nowhere"),
     (["evaluate", "--prompts", "1", "--checkpoint", "TINY"], "2 prompts or more"),
     (["world", "--out", "sheet.gif"], "does not end in .png"),
@@ -181,6 +183,8 @@ def test_train_evaluate_and_generate_from_nothing(run, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report["rows"]) == {"model", "ceiling", "baseline", "chance"} and report["rows"]["model"]["all"]["high"] <= 1
     assert run("generate", PROMPT, "--checkpoint", checkpoint, "--steps", 1, "--out", "x.png")[0] == 0
+    status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--frames", 9, "--size", "96x64")
+    assert status == 0 and "1 object, 9 frames of 96x64" in out, err
 
 
 def test_world_draws_a_sheet(run, tmp_path):

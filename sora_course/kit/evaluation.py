@@ -10,7 +10,7 @@ import torch
 from . import world
 from .captions import LANGUAGES, caption
 from .judge import ATTRIBUTES, judge
-from .scenes import Scene
+from .scenes import DIGITS, Scene
 
 Verdicts = list[dict[str, bool]]
 ROWS = {
@@ -62,27 +62,36 @@ def evaluate(
     *,
     prompts: int,
     preset: str,
+    objects: int = 1,
+    num_frames: int = world.NUM_FRAMES,
+    size: tuple[int, int] = (world.HEIGHT, world.WIDTH),
     seed: int = 0,
     batch: int = 32,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict:
-    """Judge a model's films of held-out one-object prompts, and the three anchors, at the world's default size.
+    """Judge a model's films of held-out prompts, and the three anchors.
 
     Args:
         generate: takes prompts and one seed for each, and returns films (b, 3, t, h, w).
         round_trip: encodes and decodes films.
         preset: of the scenes that are drawn.
+        objects: in each scene, 1 or 2.
+        num_frames, size: of the films, which `generate` must return.
 
     Returns:
-        A dict that JSON can hold: prompts, preset, seed, rows (model, ceiling, baseline, chance; see `ROWS`), each with
-        share, low and high for every attribute, and english and chinese: the model's row on each half.
+        A dict that JSON can hold: what was asked for, rows (model, ceiling, baseline, chance; see `ROWS`), each with
+        share, low and high for every attribute, and the model's row on parts of the prompts: english, chinese, and digits,
+        where there are any.
 
     Raises:
-        ValueError: fewer than 2 prompts.
+        ValueError: fewer than 2 prompts, or stills.
     """
+    if num_frames < 5:
+        raise ValueError(f"The prompts tell of motion, which takes 5 frames or more to see, and {num_frames} were asked for.")
     if prompts < 2:
         raise ValueError("An evaluation takes 2 prompts or more, so that films can be judged against each other's; 500 are usual.")
-    scenes, texts = held_out_prompts(prompts, preset=preset, seed=seed)
+    scenes, texts = held_out_prompts(prompts, preset=preset, objects=objects, seed=seed)
+    filmed = {"num_frames": num_frames, "size": size}
     generator = torch.Generator().manual_seed(seed + 1)
     verdicts: dict[str, Verdicts] = {name: [] for name in ROWS}
     for numbers in progress([part.tolist() for part in torch.arange(prompts).chunk(-(-prompts // batch))]):
@@ -90,21 +99,28 @@ def evaluate(
         films = generate([texts[i] for i in numbers], [seed + i for i in numbers])
         verdicts["model"] += judge(films, batch_scenes)
         verdicts["chance"] += judge(films.roll(1, 0), batch_scenes)
-        verdicts["ceiling"] += judge(round_trip(world.render(batch_scenes, generator=generator)), batch_scenes)
+        verdicts["ceiling"] += judge(round_trip(world.render(batch_scenes, generator=generator, **filmed)), batch_scenes)
         near = [nearest_training_scene(s, preset=preset, generator=generator) for s in batch_scenes]
-        verdicts["baseline"] += judge(world.render(near, generator=generator), batch_scenes)
-    result = {"prompts": prompts, "preset": preset, "seed": seed}
+        verdicts["baseline"] += judge(world.render(near, generator=generator, **filmed), batch_scenes)
+    result = {"prompts": prompts, "preset": preset, "objects": objects, "num_frames": num_frames, "size": size, "seed": seed}
     result["rows"] = {name: summarise(v) for name, v in verdicts.items()}
     result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2])}
-    return result
+    digits = [v for v, s in zip(verdicts["model"], scenes) if any(thing.shape in DIGITS for thing in s.things)]
+    return result | ({"digits": summarise(digits) | {"prompts": len(digits)}} if digits else {})
 
 
 def as_table(result: dict) -> str:
     """The result as aligned text, percentages, with the 95 % interval of `all`."""
-    names = [*ATTRIBUTES, "all"]
+    names = [name for name in (*ATTRIBUTES, "all") if name in result["rows"]["model"]]  # stills have fewer
+    parts = {"(English)": "english", "(Chinese)": "chinese", "(digits)": "digits"}
+    parts = {name: result[key] for name, key in parts.items() if key in result}
     lines = [f"{'':10}" + "".join(f"{name:>11}" for name in names) + "   95 % of all"]
-    for row, table in {**result["rows"], "(English)": result["english"], "(Chinese)": result["chinese"]}.items():
+    for row, table in {**result["rows"], **parts}.items():
         cells = "".join(f"{100 * table[name]['share']:11.1f}" for name in names)
         lines.append(f"{row:10}{cells}   {100 * table['all']['low']:.1f}-{100 * table['all']['high']:.1f}")
-    lines += [f"{result['prompts']} held-out prompts of the {result['preset']} preset, half English, half Chinese; per cent."]
+    height, width = result["size"]
+    lines += [
+        f"{result['prompts']} held-out prompts of the {result['preset']} preset, half English, half Chinese, "
+        f"{result['objects']} object{'s' * (result['objects'] > 1)}, {result['num_frames']} frames of {width}x{height}; per cent."
+    ]
     return "\n".join([*lines, *(f"  {name}: {meaning}" for name, meaning in ROWS.items())])

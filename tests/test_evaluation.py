@@ -1,0 +1,39 @@
+"""The report: a perfect model scores as the ceiling does, with one object and two, in other sizes and lengths."""
+
+import pytest
+import torch
+
+from sora_course.kit import evaluation, world
+
+
+def perfect(num_frames, size):
+    generator = torch.Generator().manual_seed(3)
+
+    def generate(prompts, seeds):
+        return world.render([world.parse(p) for p in prompts], generator=generator, num_frames=num_frames, size=size)
+
+    return generate
+
+
+@pytest.mark.parametrize("objects, num_frames, size", [(1, 17, (64, 64)), (2, 17, (64, 96)), (1, 9, (96, 64))])
+def test_a_model_that_films_what_it_is_told(objects, num_frames, size):
+    result = evaluation.evaluate(
+        perfect(num_frames, size),
+        lambda films: films,
+        prompts=40,
+        preset="full",
+        objects=objects,
+        num_frames=num_frames,
+        size=size,
+    )
+    assert min(result["rows"][row]["all"]["share"] for row in ("model", "ceiling")) >= 0.95
+    assert max(result["rows"][row]["all"]["share"] for row in ("baseline", "chance")) <= 0.1
+    assert result["digits"]["shape"]["share"] >= 0.9 and 10 <= result["digits"]["prompts"] <= 40
+    said = evaluation.as_table(result)
+    assert f"{num_frames} frames of {size[1]}x{size[0]}" in said and "(digits)" in said and said.count("(Chinese)") == 1
+
+
+def test_the_ends_of_the_interval():
+    assert evaluation.interval(0, 10)[0] == 0 and evaluation.interval(10, 10)[1] == pytest.approx(1)
+    low, high = evaluation.interval(964, 1000)
+    assert (low, high) == (pytest.approx(0.9506, abs=1e-3), pytest.approx(0.9738, abs=1e-3))
