@@ -203,12 +203,32 @@ def _scenes_for(bucket: Bucket, preset: str, generator) -> list[world.Scene]:
     return scenes[: bucket.films]
 
 
+def _bucket_seed(bucket: Bucket) -> int:
+    return 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+
+
+def training_films(recipe: Recipe, count: int) -> torch.Tensor:
+    """The first films (count, 3, t, h, w) of the recipe's first bucket, drawn again as training drew them.
+
+    Raises:
+        ValueError: the bucket has fewer.
+    """
+    bucket = recipe.buckets[0]
+    if not 0 < count <= bucket.films:
+        raise ValueError(f"This recipe trains on {bucket.films} films of that size, and {count} were asked for.")
+    generator = torch.Generator().manual_seed(_bucket_seed(bucket))
+    scenes, size = _scenes_for(bucket, recipe.preset, generator), (bucket.height, bucket.width)
+    parts = [scenes[i : i + 32] for i in range(0, count, 32)]  # as many at a time as when they were encoded
+    films = [world.render(part, generator=generator, num_frames=bucket.num_frames, size=size) for part in parts]
+    return torch.cat(films)[:count]
+
+
 def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -> tuple[torch.Tensor, list[world.Scene]]:
     """The bucket's films as normalised latents (films, c, t, h, w) in half precision, and their scenes.
 
     Encoded once; a file in the folder keeps the latents, under a name that changes with the VAE and the bucket.
     """
-    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+    seed = _bucket_seed(bucket)
     generator = torch.Generator().manual_seed(seed)
     scenes = _scenes_for(bucket, recipe.preset, generator)
     digest = hashlib.sha256(repr((seed, bucket.films, recipe.preset)).encode())

@@ -185,6 +185,8 @@ def test_train_evaluate_and_generate_from_nothing(run, tmp_path):
     assert run("generate", PROMPT, "--checkpoint", checkpoint, "--steps", 1, "--out", "x.png")[0] == 0
     status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--frames", 9, "--size", "96x64")
     assert status == 0 and "1 object, 9 frames of 96x64" in out, err
+    status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--variety")
+    assert status == 0 and "not of as many fresh ones" in out, err
 
 
 def test_world_draws_a_sheet(run, tmp_path):

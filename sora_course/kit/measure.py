@@ -107,7 +107,7 @@ def _symbol_overlaps(frame: torch.Tensor) -> torch.Tensor:
     return overlap(world.coverage_of(shapes.symbol_textures(), tracks[:, None], x, y, pixel)[:, 0], frame)
 
 
-def _digit_crop(frame: torch.Tensor) -> torch.Tensor:
+def digit_crop(frame: torch.Tensor) -> torch.Tensor:
     """The object in a (h, w) coverage, cut out at its bounding box and laid in a 16x16 square by its height: (256,)."""
     rows, cols = ((frame.amax(d) > 0.4 * frame.max()).nonzero()[:, 0] for d in (1, 0))
     x, y, pixel = world.pixel_centres(*frame.shape)
@@ -129,7 +129,7 @@ def _digit_reader():
         axis = (torch.arange(3 * size) + 0.5 - 1.5 * size) / size / shapes.EXTENT
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).expand(len(fields), -1, -1, -1)
         distance = F.grid_sample(fields[:, None], grid, align_corners=False)[:, 0]
-        crops += [_digit_crop(c) for c in torch.sigmoid(-distance * 4 * size)]
+        crops += [digit_crop(c) for c in torch.sigmoid(-distance * 4 * size)]
     return SVC(C=10, gamma="scale").fit(torch.stack(crops).numpy(), labels.repeat(2).numpy())
 
 
@@ -139,7 +139,7 @@ def read_shape(frame: torch.Tensor) -> str:
     best = int(overlaps.argmax())
     if overlaps[best] > 0.8:
         return SYMBOLS[best]
-    return str(_digit_reader().predict(_digit_crop(frame)[None].numpy())[0])
+    return str(_digit_reader().predict(digit_crop(frame)[None].numpy())[0])
 
 
 def read_size(frame: torch.Tensor, shape: str) -> str:

@@ -1,0 +1,57 @@
+"""Spreads and copies: what varies as the world does scores 1, what never varies 0, and copies are found."""
+
+import pytest
+import torch
+
+from sora_course.kit import variety, world
+
+SCENES = [world.scene("red", "circle", "clockwise"), world.scene("blue", "7", "right"), world.scene("green", "star", "ink")]
+
+
+def test_the_world_varies_as_the_world_does_and_a_single_film_does_not_vary():
+    generator = torch.Generator().manual_seed(5)
+
+    def as_the_world(prompts, seeds):
+        return world.render([world.parse(p) for p in prompts], generator=generator)
+
+    def always_the_same(prompts, seeds):
+        return world.render([world.parse(prompts[0])], generator=torch.Generator().manual_seed(1)).expand(
+            len(prompts), -1, -1, -1, -1
+        )
+
+    wide, narrow = (variety.spreads(f, SCENES, seeds=24) for f in (as_the_world, always_the_same))
+    assert set(wide) == set(narrow) == set(variety.KINDS)
+    for kind in variety.KINDS:
+        assert wide[kind]["ratio"] == pytest.approx(1, abs=0.2) and narrow[kind]["ratio"] < 1e-3
+
+
+def test_films_without_the_object_have_no_traits():
+    film = world.render([SCENES[0]], generator=torch.Generator().manual_seed(0))[0]
+    assert variety.traits(film, SCENES[1]) == {} and set(variety.traits(film, SCENES[0])) == {"places", "phases"}
+
+
+def test_copies_are_found():
+    generator = torch.Generator().manual_seed(0)
+    trained, fresh, own = (
+        variety.thumbnails(world.render(world.sample_scenes(80, generator=generator), generator=generator, num_frames=9))
+        for _ in range(3)
+    )
+    assert trained.shape == (80, 3, 48, 16) and variety.copied(trained[:40] + 0.01, trained, fresh) == 1
+    assert 0.3 < variety.copied(own, trained, fresh) < 0.7
+    with pytest.raises(ValueError, match="as many fresh films"):
+        variety.copied(own, trained, fresh[:5])
+
+
+def test_training_films_are_those_that_were_encoded(tmp_path):
+    from sora_course import recipes
+    from sora_course.video_vae import VideoVAE
+
+    torch.manual_seed(0)
+    recipe = recipes.RECIPES["tiny"]
+    vae = VideoVAE(recipe.vae).eval()
+    latents, _ = recipes.encode_bucket(vae, recipe.buckets[0], recipe, tmp_path)
+    with torch.no_grad():
+        again = vae.encode(recipes.training_films(recipe, 5))
+    assert torch.allclose(latents[:5].float(), again, atol=0.05)
+    with pytest.raises(ValueError, match="trains on 16 films"):
+        recipes.training_films(recipe, 17)
