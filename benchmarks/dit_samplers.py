@@ -1,4 +1,4 @@
-"""How small DiTs sample: python benchmarks/dit_samplers.py [--threads 2], about ten minutes
+"""How small DiTs sample: python benchmarks/dit_samplers.py [--threads 2], about seven minutes
 
 The two networks of data/dit_stills.safetensors (one architecture, trained as DDPM and as rectified flow) paint the world's
 stills: samplers by number of calls of the network, and guidance by scale, on all channels and on three quarters of them.

@@ -1,8 +1,8 @@
 """How small DiTs compare: sizes, patches, ways to condition, times: python benchmarks/dit_sweep.py [--threads 2]
 
-Each paints latents (the shipped VAE's) of the world's stills, 48 kinds, by rectified flow, and all are trained alike: as many steps,
-the same pictures, times and noise (one run draws its times evenly). Measured: the loss on fresh stills at fixed times and noise, every 250 steps; the operations
-spent until then; and what the judge reads on four samples of each kind, without guidance. Writes data/dit_sweep.json after each;
+Each paints latents (the shipped VAE's) of the world's stills, 48 kinds, by rectified flow, and all are trained alike: as many
+steps, the same pictures, times and noise (one run draws its times evenly). Measured: the loss on fresh stills at fixed times
+and noise, every 250 steps; the operations spent until then; and what the judge reads on four samples of each kind, without guidance. Writes data/dit_sweep.json after each;
 what is there is not trained again. Chapter 07 draws the results.
 """
 

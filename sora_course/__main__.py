@@ -239,40 +239,12 @@ def _evaluate(a: argparse.Namespace) -> None:
     result |= {"steps": a.steps, "guidance_scale": a.guidance_scale}
     print(evaluation.as_table(result))
     if a.variety:
-        result["variety"] = _variety(model, generate, a.prompts)
+        from .report import as_lines, measure_variety
+
+        result["variety"] = measure_variety(model, generate, prompts=min(256, a.prompts))
+        print(as_lines(result["variety"]))
     if a.json:
         checkpoints.save_atomically(a.json, lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
-
-
-def _variety(model, generate, prompts: int) -> dict:
-    """Spreads over 16 seeds of up to 24 held-out scenes, and copies among up to 256 films beside 4,000 training films."""
-    import torch
-
-    from . import recipes
-    from .kit import variety, world
-    from .kit.evaluation import held_out_prompts
-
-    preset, recipe = model.config["preset"], recipes.recipe_named(model.config["recipe"])
-    scenes, texts = held_out_prompts(min(256, prompts), preset=preset, seed=1)
-    found = variety.spreads(generate, scenes[:24])
-    known = min(4000, recipe.buckets[0].films)
-    trained = torch.cat([variety.thumbnails(part) for part in recipes.training_films(recipe, known).split(100)])
-    generator = torch.Generator().manual_seed(7)
-    drawn = world.sample_scenes(known, generator=generator, preset=preset)
-    parts = [drawn[i : i + 100] for i in range(0, known, 100)]
-    fresh = torch.cat([variety.thumbnails(world.render(part, generator=generator)) for part in parts])
-    ours, true = [], []
-    for i in range(0, len(texts), 32):
-        ours.append(variety.thumbnails(generate(texts[i : i + 32], list(range(i, i + len(texts[i : i + 32]))))))
-        true.append(variety.thumbnails(world.render(scenes[i : i + 32], generator=generator)))
-    copies = {name: variety.copied(torch.cat(films), trained, fresh) for name, films in (("model", ours), ("world", true))}
-    for kind, row in found.items():
-        print(f"spread of {kind} over seeds: {row['ratio']:.0%} of the world's")
-    print(
-        f"nearest film is one of {known} training films and not of as many fresh ones: {copies['model']:.1%} of {len(texts)} films, "
-        f"{copies['world']:.1%} of true films of the same prompts (50 % without copying)"
-    )
-    return {"spreads": found, "copied": copies}
 
 
 def _world(a: argparse.Namespace) -> None:

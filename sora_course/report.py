@@ -1,0 +1,49 @@
+"""Chapter 08: how varied a model's films are, and whether they were copied, measured against the films that it was trained on."""
+
+from __future__ import annotations
+
+import torch
+
+from . import recipes
+from .kit import variety, world
+from .kit.evaluation import held_out_prompts
+from .sora import TextToVideo
+
+
+def measure_variety(model: TextToVideo, generate: variety.Generate, *, prompts: int = 256, known: int = 4000) -> dict:
+    """Spreads over 16 seeds of up to 24 held-out scenes, and the share of films whose nearest neighbour is a training film.
+
+    Args:
+        prompts: how many films are looked up among training films.
+        known: among how many training films, and as many fresh ones, or all that the recipe has.
+
+    Returns:
+        A dict that JSON can hold: prompts, known, spreads (see `variety.spreads`), and copied, of the model's films and of
+        true films of the same prompts.
+    """
+    preset, recipe = model.config["preset"], recipes.recipe_named(model.config["recipe"])
+    scenes, texts = held_out_prompts(prompts, preset=preset, seed=1)
+    known, generator = min(known, recipe.buckets[0].films), torch.Generator().manual_seed(7)
+
+    def true(drawn: list[world.Scene]) -> torch.Tensor:
+        parts = [drawn[i : i + 100] for i in range(0, len(drawn), 100)]
+        return torch.cat([variety.thumbnails(world.render(part, generator=generator)) for part in parts])
+
+    fresh = true(world.sample_scenes(known, generator=generator, preset=preset))
+    trained = torch.cat([variety.thumbnails(part) for part in recipes.training_films(recipe, known).split(100)])
+    batches = torch.arange(len(texts)).split(32)
+    films = {"model": torch.cat([variety.thumbnails(generate([texts[i] for i in part], part.tolist())) for part in batches])}
+    films["world"] = true(scenes)
+    copied = {name: variety.copied(thumbnails, trained, fresh) for name, thumbnails in films.items()}
+    return {"prompts": prompts, "known": known, "spreads": variety.spreads(generate, scenes[:24]), "copied": copied}
+
+
+def as_lines(found: dict) -> str:
+    """What `measure_variety` found, as text."""
+    lines = [f"spread of {kind} over seeds: {row['ratio']:.0%} of the world's" for kind, row in found["spreads"].items()]
+    model, true = found["copied"]["model"], found["copied"]["world"]
+    lines += [
+        f"nearest film is one of {found['known']} training films and not of as many fresh ones: {model:.1%} of {found['prompts']} "
+        f"films, {true:.1%} of true films of the same prompts (50 % without copying)"
+    ]
+    return "\n".join(lines)
