@@ -124,7 +124,7 @@ def _as_trained(model, prompt: str, frames: int) -> str:
     unknown = unknown_words(model, prompt)
     if unknown:
         raise ValueError(
-            f"This model never saw {', '.join(map(repr, unknown))}; it learned from captions such as {model.config['captions'][0]!r}."
+            f"This model never saw {', '.join(map(repr, unknown))}; it learned from captions such as {model.config['example']!r}."
         )
     return prompt
 

@@ -26,7 +26,7 @@ def with_words(model: TextToVideo, captions: list[str]) -> TextToVideo:
     known = model.config["vocabulary"]
     new = [token for token in Tokenizer.from_texts(captions).vocabulary if token not in known]
     vocabulary = [*known, *new]
-    config = model.config | {"vocabulary": vocabulary, "preset": OWN, "captions": sorted(set(captions))[:50]}
+    config = model.config | {"vocabulary": vocabulary, "preset": OWN, "example": captions[0]}
     larger = TextToVideo(config | {"text": config["text"] | {"vocab_size": len(vocabulary)}})
     tensors = model.state_dict()
     old = tensors["text.embed.weight"]
