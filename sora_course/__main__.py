@@ -89,6 +89,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="1: none (default 2)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
     p.add_argument("--variety", action="store_true", help="also compare the spread over seeds with the world's, and look for copies")
+    p.add_argument("--calls", action="store_true", help="also measure with 1, 2, 4, 8, 16 and 32 calls of the network a film")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
 
     p = commands.add_parser("world", help="a sheet of captioned samples", description="Draw samples of the captioned world.")
@@ -223,8 +224,8 @@ def _evaluate(a: argparse.Namespace) -> None:
         raise ValueError("This model never saw two objects; leave out --objects, or name a model of the full preset.")
     filmed = {"num_frames": a.frames, "size": a.size}
 
-    def generate(prompts, seeds):
-        return model.generate(prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale, **filmed)
+    def generate(prompts, seeds, steps=a.steps):
+        return model.generate(prompts, seed=seeds, steps=steps, guidance_scale=a.guidance_scale, **filmed)
 
     def round_trip(films):
         import torch
@@ -243,6 +244,12 @@ def _evaluate(a: argparse.Namespace) -> None:
 
         result["variety"] = measure_variety(model, generate, prompts=min(256, a.prompts))
         print(as_lines(result["variety"]))
+    if a.calls:
+        result["calls"] = evaluation.by_calls(
+            generate, prompts=min(256, a.prompts), preset=model.config["preset"], seed=a.seed, progress=lambda rows: tqdm(rows, desc="calls")
+        )
+        for row in result["calls"]:
+            print(f"{row['calls']:3} calls: {row['share']:.1%} all right ({100 * row['low']:.1f}-{100 * row['high']:.1f})")
     if a.json:
         checkpoints.save_atomically(a.json, lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
 

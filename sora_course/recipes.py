@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn as nn
 from tqdm.auto import tqdm
 
 from .kit import checkpoints, world
@@ -22,9 +23,9 @@ from .kit.captions import caption
 from .kit.training import TrainConfig, autocast, compile_if_possible, train
 from .kit.words import LANGUAGES, NAMES
 from .sora import TextToVideo
-from .text import TextConfig, TextEncoder, Tokenizer
+from .text import Reader, TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
-from .video_dit import VideoDiTConfig
+from .video_dit import VideoDiT, VideoDiTConfig
 from .video_vae import ResidualBlock, VideoVAE, VideoVAEConfig
 
 
@@ -57,6 +58,8 @@ class Recipe:
     kl_weight: float = 1e-4
     text_batch: int = 128
     compile: bool = False  # the blocks of autoencoder and transformer, while training
+    reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
+    start: str | None = None  # the model, by file or name, with whose three networks the stages begin
 
 
 _STARTER_BUCKETS = (
@@ -86,12 +89,15 @@ _STARTER = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
-    # The whole world. Its VAE and text encoder are the starter's; its transformer has not been trained to the end yet.
+    # From simple to rich: the starter, one block deeper, goes on in the whole world, where words must find their thing.
     "full": replace(
         _STARTER,
         preset="full",
-        dit=VideoDiTConfig(hidden_size=288, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
-        dit_train=replace(_STARTER.dit_train, steps=12000),
+        start="sora_starter",
+        reading=True,
+        text_train=TrainConfig(steps=500, lr=0.005, adamw_lr=5e-4, warmup=20),
+        dit=replace(_STARTER.dit, depth=7),
+        dit_train=replace(_STARTER.dit_train, steps=10_000, save_every=1000),
         buckets=tuple(replace(bucket, films=2 * bucket.films) for bucket in _STARTER_BUCKETS),
     ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
@@ -111,6 +117,12 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+def _start(recipe: Recipe, part: str) -> dict[str, torch.Tensor]:
+    """One of the three networks of the model that the recipe starts from."""
+    tensors, _ = checkpoints.load(checkpoints.find(recipe.start))
+    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+
+
 def recipe_named(name: str) -> Recipe:
     """The recipe of that name.
 
@@ -127,9 +139,16 @@ _CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1
 
 
 def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
-    """Train on fresh films of the full world, then measure the latents' mean and deviation. Writes vae.safetensors."""
+    """Train on fresh films of the full world, then measure the latents' mean and deviation. Writes vae.safetensors.
+
+    A recipe that starts from a model takes over its autoencoder as it is.
+    """
     torch.manual_seed(recipe.vae_train.seed)
     vae = VideoVAE(recipe.vae).to(device)
+    if recipe.start:
+        checkpoints.fill(vae, _start(recipe, "vae"), "autoencoder to begin with")
+        checkpoints.save(folder / "vae.safetensors", vae.state_dict(), vae.config_dict())
+        return vae
 
     def loss(generator):
         t, h, w = _CLIPS[int(torch.randint(len(_CLIPS), (), generator=generator))]
@@ -172,20 +191,72 @@ def _language(generator) -> str:
     return LANGUAGES[int(torch.randint(2, (), generator=generator))]
 
 
+def twin(scene: world.Scene, generator: torch.Generator) -> world.Scene:
+    """A training scene of the same words in other places: two things change places, or exchange colour, shape or motion.
+
+    A scene with one thing, or whose exchanges are all impossible or held out, comes back as it is.
+    """
+    if len(scene.things) == 1:
+        return scene
+    one, other = scene.things
+    twins = [replace(scene, things=(other, one))]
+    for kind in ("colour", "shape", "motion"):
+        try:
+            swapped = replace(one, **{kind: getattr(other, kind)}), replace(other, **{kind: getattr(one, kind)})
+            twins.append(replace(scene, things=swapped))
+        except ValueError:  # a circle cannot spin
+            continue
+    twins = [t for t in twins if world.may_train(t)] or [scene]
+    return twins[int(torch.randint(len(twins), (), generator=generator))]
+
+
+_OF_A_THING = {"colour": world.COLOURS, "shape": world.SHAPES, "motion": world.MOTIONS, "size": world.SIZES, "speed": world.SPEEDS}
+_OF_A_SCENE = {"background": world.BACKGROUNDS, "camera": world.CAMERAS}
+QUESTIONS = [*_OF_A_THING.values(), *_OF_A_THING.values(), *_OF_A_SCENE.values()]  # of the first thing, the second, the scene
+
+
+def answers_of(scene: world.Scene) -> list[int]:
+    """For each of `QUESTIONS`, the place of the scene's word in its list; -1 for a thing that is not there."""
+    of_things = [getattr(thing, kind) for thing in scene.things for kind in _OF_A_THING]
+    of_things += [None] * (2 * len(_OF_A_THING) - len(of_things))
+    words = of_things + [getattr(scene, kind) for kind in _OF_A_SCENE]
+    return [-1 if word is None else list(known).index(word) for word, known in zip(words, QUESTIONS)]
+
+
+class _ReadText(nn.Module):
+    """The encoder with the reader that it is trained beside and that is dropped afterwards."""
+
+    def __init__(self, text: TextEncoder):
+        super().__init__()
+        self.text, self.reader = text, Reader(text.config.hidden_size, [len(known) for known in QUESTIONS])
+
+
 def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEncoder:
-    """Train on pairs of captions of the full world. Writes text.safetensors."""
+    """Train on pairs of captions of the full world. Writes text.safetensors.
+
+    With recipe.reading, half of each batch are twins of the other half, and a reader asks after every word.
+    """
     torch.manual_seed(recipe.text_train.seed)
     tokenizer = Tokenizer(vocabulary())
     text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth)).to(device)
+    if recipe.start:
+        checkpoints.fill(text, _start(recipe, "text"), "text encoder to begin with")
+    model = _ReadText(text).to(device) if recipe.reading else text
 
     def loss(generator):
-        scenes = world.sample_scenes(recipe.text_batch, generator=generator)
+        scenes = world.sample_scenes(recipe.text_batch // (2 if recipe.reading else 1), generator=generator)
+        scenes += [twin(scene, generator) for scene in scenes] if recipe.reading else []
         one, other = ([caption(s, _language(generator), generator=generator) for s in scenes] for _ in range(2))
         one, other = ([x.to(device) for x in tokenizer(texts)] for texts in (one, other))
         same = torch.tensor([[a == b for a in scenes] for b in scenes], device=device)
-        return text.contrastive_loss(one, other, same)
+        contrast = text.contrastive_loss(one, other, same)
+        if not recipe.reading:
+            return contrast
+        answers = torch.tensor([answers_of(scene) for scene in scenes], device=device)
+        reading = model.reader.loss(text(*one)[0], one[1], answers)
+        return contrast | reading | {"loss": contrast["loss"] + reading["loss"]}
 
-    train(text, loss, recipe.text_train, folder=folder / "text", describe="text")
+    train(model, loss, recipe.text_train, folder=folder / "text", describe="text")
     config = {"vocabulary": tokenizer.vocabulary, "text": text.config_dict()}
     checkpoints.save(folder / "text.safetensors", text.state_dict(), config)
     return text
@@ -248,6 +319,17 @@ def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -
     return latents, scenes
 
 
+def grow_from(dit: VideoDiT, smaller: dict[str, torch.Tensor]) -> None:
+    """Fill a transformer with the weights of one of fewer blocks, or as many.
+
+    A block that the smaller one lacks stays as it is; fresh from adaLN-zero it is the identity, so that nothing changes yet.
+
+    Raises:
+        ValueError: the two differ in more than their depth.
+    """
+    checkpoints.fill(dit, dit.state_dict() | smaller, "transformer to begin with")
+
+
 def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict]:
     path = folder / f"{stage}.safetensors"
     if not path.is_file():
@@ -273,6 +355,8 @@ def train_dit(
     checkpoints.fill(model.text, text_tensors, "text encoder")
     model.vae.requires_grad_(False)
     model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
+    if recipe.start:
+        grow_from(model.dit, _start(recipe, "dit"))
     model.to(device)
     data = [encode_bucket(model.vae, bucket, recipe, folder) for bucket in recipe.buckets]
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])

@@ -1,8 +1,9 @@
 """Chapter 08: from a sentence to vectors: a tokenizer and a transformer encoder for English and Chinese.
 
 English is split into words and Chinese into characters, which for captions of a closed world is all the
-tokenization one needs. The encoder is a small pre-norm transformer (Vaswani et al. 2017; Radford et al. 2021). It first
-learns by contrast: two ways to say the same scene, in either language, should land closer than any two scenes.
+tokenization one needs. The encoder is a small pre-norm transformer (Vaswani et al. 2017; Radford et al. 2021). It learns
+by contrast: two ways to say the same scene, in either language, should land closer than any two scenes. Where a sentence
+tells of two things, it learns by reading as well: a `Reader` asks each token's vector whose word it is.
 """
 
 from __future__ import annotations
@@ -128,3 +129,33 @@ class TextEncoder(nn.Module):
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         hit = same.gather(1, logits.argmax(1, keepdim=True)).float().mean()
         return {"loss": loss, "accuracy": hit}
+
+
+class Reader(nn.Module):
+    """Questions about a text, answered by one look at its features; the encoder learns to give features that answer them.
+
+    Contrast is content with a bag of words. To answer "what colour is the second thing?" from single tokens, the vector
+    of "blue" must also hold that it is the second thing's. The transformer, which looks at them in the same way, needs that.
+
+    Args:
+        answers: for each question, how many answers there are to choose from.
+    """
+
+    def __init__(self, hidden_size: int, answers: list[int], num_heads: int = 4):
+        super().__init__()
+        self.questions = nn.Parameter(torch.randn(len(answers), hidden_size))
+        self.attn = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+        self.heads = nn.ModuleList(nn.Linear(hidden_size, n) for n in answers)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+        """Features (b, n, d) and mask (b, n) to one tensor of logits (b, answers) a question."""
+        questions = self.questions.expand(len(features), -1, -1)
+        y, _ = self.attn(questions, features, features, key_padding_mask=~mask, need_weights=False)
+        return [head(y[:, i]) for i, head in enumerate(self.heads)]
+
+    def loss(self, features: torch.Tensor, mask: torch.Tensor, answers: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Cross-entropy against the true answers (b, questions), -1 where a question has none; read: texts with all right."""
+        logits = self(features, mask)
+        parts = [F.cross_entropy(one.float(), a, ignore_index=-1) for one, a in zip(logits, answers.unbind(1))]
+        right = [(one.argmax(1) == a) | (a < 0) for one, a in zip(logits, answers.unbind(1))]
+        return {"loss": torch.stack(parts).mean(), "read": torch.stack(right, 1).all(1).float().mean()}

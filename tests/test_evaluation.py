@@ -1,5 +1,7 @@
 """The report: a perfect model scores as the ceiling does, with one object and two, in other sizes and lengths."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -31,6 +33,25 @@ def test_a_model_that_films_what_it_is_told(objects, num_frames, size):
     assert result["digits"]["shape"]["share"] >= 0.9 and 10 <= result["digits"]["prompts"] <= 40
     said = evaluation.as_table(result)
     assert f"{num_frames} frames of {size[1]}x{size[0]}" in said and "(digits)" in said and said.count("(Chinese)") == 1
+
+
+def test_failures_are_named_and_calls_counted():
+    """A model that paints every film red, and needs four calls for the shape."""
+    paint = perfect(17, (64, 64))
+
+    def generate(prompts, seeds, calls=4):
+        scenes = [world.parse(p) for p in prompts]
+        things = [replace(s.things[0], colour="red", shape=s.things[0].shape if calls >= 4 else "ring") for s in scenes]
+        scenes = [replace(s, things=(thing,)) for s, thing in zip(scenes, things)]
+        return paint([world.caption(s) for s in scenes], seeds)
+
+    result = evaluation.evaluate(generate, lambda films: films, prompts=30, preset="starter", seed=5)
+    _, texts = evaluation.held_out_prompts(30, preset="starter", seed=5)
+    failures = result["failures"]
+    assert len(failures) == min(24, round(30 * (1 - result["rows"]["model"]["all"]["share"])))
+    assert all(texts[f["seed"] - 5] == f["prompt"] and "colour" in f["wrong"] for f in failures)
+    rows = evaluation.by_calls(generate, prompts=30, preset="starter", calls=(2, 8), seed=5)
+    assert [row["calls"] for row in rows] == [2, 8] and rows[0]["share"] <= rows[1]["share"] < 0.4
 
 
 def test_the_ends_of_the_interval():

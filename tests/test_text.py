@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sora_course import recipes
 from sora_course.kit.captions import LANGUAGES, caption
-from sora_course.kit.scenes import sample_scenes
-from sora_course.text import TextConfig, TextEncoder, Tokenizer
+from sora_course.kit.scenes import Scene, Thing, may_train, sample_scenes
+from sora_course.text import Reader, TextConfig, TextEncoder, Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,35 @@ def test_texts_it_cannot_take(tokenizer, texts):
 def test_vocabularies_it_cannot_take():
     with pytest.raises(ValueError, match="begins with"):
         Tokenizer(["a", "b"])
+
+
+def test_a_twin_has_the_same_words_in_other_places(generator):
+    scenes = sample_scenes(300, generator=generator, objects=2)
+    twins = [recipes.twin(scene, generator) for scene in scenes]
+
+    def words(scene):
+        return sorted(str(word) for thing in scene.things for word in vars(thing).values())
+
+    assert all(words(a) == words(b) and may_train(b) for a, b in zip(scenes, twins))
+    assert sum(a != b for a, b in zip(scenes, twins)) > 280
+    alone = sample_scenes(5, generator=generator, objects=1)
+    assert [recipes.twin(scene, generator) for scene in alone] == alone
+
+
+def test_answers_name_the_words_of_each_thing():
+    blue_ring = Thing("blue", "ring", "left", "small", "slow")
+    red_star = Thing("red", "star", "right", "small", "slow")
+    one, two = recipes.answers_of(Scene((blue_ring,), "night")), recipes.answers_of(Scene((red_star, blue_ring), "night"))
+    assert len(one) == len(recipes.QUESTIONS) and one[5:10] == [-1] * 5 and two[5:10] == one[:5]
+    assert [list(known)[i] for known, i in zip(recipes.QUESTIONS, two)][:3] == ["red", "star", "right"]
+
+
+def test_a_reader_asks_only_what_has_an_answer():
+    torch.manual_seed(0)
+    reader, features, mask = Reader(8, [3, 2], num_heads=2), torch.randn(4, 5, 8), torch.ones(4, 5, dtype=torch.bool)
+    logits = reader(features, mask)
+    answers = torch.tensor([[0, -1], [1, 1], [2, 0], [0, -1]])
+    by_hand = (F.cross_entropy(logits[0], answers[:, 0]) + F.cross_entropy(logits[1][1:3], answers[1:3, 1])) / 2
+    assert torch.allclose(reader.loss(features, mask, answers)["loss"], by_hand)
+    padded = reader(torch.cat([features, 9 * torch.ones(4, 2, 8)], 1), torch.arange(7).expand(4, 7) < 5)
+    assert torch.allclose(padded[0], logits[0], atol=1e-6)

@@ -80,8 +80,8 @@ def evaluate(
 
     Returns:
         A dict that JSON can hold: what was asked for, rows (model, ceiling, baseline, chance; see `ROWS`), each with
-        share, low and high for every attribute, and the model's row on parts of the prompts: english, chinese, and digits,
-        where there are any.
+        share, low and high for every attribute, the model's row on parts of the prompts (english, chinese, and digits,
+        where there are any), and its failures: prompt, seed, and what was wrong, the first 24 of them.
 
     Raises:
         ValueError: fewer than 2 prompts, or stills.
@@ -105,8 +105,42 @@ def evaluate(
     result = {"prompts": prompts, "preset": preset, "objects": objects, "num_frames": num_frames, "size": size, "seed": seed}
     result["rows"] = {name: summarise(v) for name, v in verdicts.items()}
     result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2])}
+    failed = [i for i, verdict in enumerate(verdicts["model"]) if not verdict["all"]]
+    result["failures"] = [
+        {"prompt": texts[i], "seed": seed + i, "wrong": [name for name in ATTRIBUTES if not verdicts["model"][i].get(name, True)]}
+        for i in failed[:24]
+    ]
     digits = [v for v, s in zip(verdicts["model"], scenes) if any(thing.shape in DIGITS for thing in s.things)]
     return result | ({"digits": summarise(digits) | {"prompts": len(digits)}} if digits else {})
+
+
+def by_calls(
+    generate: Callable[[list[str], list[int], int], torch.Tensor],
+    *,
+    prompts: int,
+    preset: str,
+    calls: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[dict[str, float]]:
+    """How often all is right when the network may be called so many times for a film.
+
+    Args:
+        generate: takes prompts, one seed for each, and the number of calls, and returns films (b, 3, t, h, w).
+
+    Returns:
+        For each number of calls: calls, share, low and high (95 % Wilson interval).
+    """
+    scenes, texts = held_out_prompts(prompts, preset=preset, seed=seed)
+    parts = [part.tolist() for part in torch.arange(prompts).split(32)]
+    rows = []
+    for n in progress(calls):
+        verdicts: Verdicts = []
+        for part in parts:
+            films = generate([texts[i] for i in part], [seed + i for i in part], n)
+            verdicts += judge(films, [scenes[i] for i in part])
+        rows.append({"calls": n, **summarise(verdicts)["all"]})
+    return rows
 
 
 def as_table(result: dict) -> str:
