@@ -415,3 +415,60 @@ def guide_some(answer):
         assert got.shape == wanted.shape, f"the answer has the shape {tuple(wanted.shape)}, and yours is {tuple(got.shape)}"
         wrong = [k for k in range(4) if not torch.allclose(got[:, k], wanted[:, k], atol=1e-5)]
         assert not wrong, f"with scale {scale} on the first {channels} channels, channel {wrong[0]} is wrong (counted from 0)"
+
+
+# 08_text_to_video ----------------------------------------------------------------------------------------------------
+@_exercise
+def masked_mean(answer):
+    """The mean over the real tokens."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(3, 5, 4, generator=generator)
+    mask = torch.arange(5) < torch.tensor([[5], [2], [1]])
+    got = _call(answer, features.clone(), mask)
+    assert got.shape == (3, 4), f"one vector for each text, (3, 4), and yours is {tuple(got.shape)}"
+    for row, length in enumerate((5, 2, 1)):
+        wanted = features[row, :length].mean(0)
+        assert torch.allclose(got[row], wanted, atol=1e-5), f"a text with {length} real of 5 tokens has another mean"
+    changed = _call(answer, torch.where(mask[..., None], features, 99.0), mask)
+    assert torch.allclose(changed, got, atol=1e-4), "what stands in the padding must not matter"
+
+
+@_exercise
+def word_weights(answer):
+    """Cross-attention's weights: for each place, how much it looks at each real word."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 3, 6, 8, generator=generator), torch.randn(2, 3, 4, 8, generator=generator)
+    mask = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    got = _call(answer, q.clone(), k.clone(), mask)
+    assert got.shape == (2, 3, 6, 4), f"one weight for each place and word, (2, 3, 6, 4), and yours is {tuple(got.shape)}"
+    assert torch.allclose(got.sum(-1), torch.ones(2, 3, 6), atol=1e-5), "the weights of one place add up to 1"
+    assert not got[1, :, :, 2:].any(), "a padded word gets the weight 0"
+    one = torch.eye(4).expand(2, 3, 4, 4)  # with the identity for values, attention returns its weights
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, one, attn_mask=mask[:, None, None])
+    assert torch.allclose(got, wanted, atol=1e-5), "divide the products by the square root of the head's size before the softmax"
+
+
+@_exercise
+def wilson(answer):
+    """Wilson's 95 % interval of a share."""
+    from .evaluation import interval
+
+    for hits, n in ((50, 100), (0, 10), (970, 1000), (3, 3)):
+        low, high = _call(answer, hits, n)
+        wanted = interval(hits, n)
+        close = max(abs(low - wanted[0]), abs(high - wanted[1])) < 2e-3
+        assert close, f"for {hits} of {n} it is {wanted[0]:.3f} to {wanted[1]:.3f}, and yours {low:.3f} to {high:.3f}"
+
+
+@_exercise
+def cut(answer):
+    """Which part of a film fits a size: the largest with the size's aspect, from the middle."""
+    cases = (((120, 160), (64, 64), (0, 20, 120, 120)), ((90, 160), (64, 96), (0, 12, 90, 135)),
+             ((200, 100), (64, 64), (50, 0, 100, 100)), ((128, 192), (64, 96), (0, 0, 128, 192)))  # fmt: skip
+    for film, size, wanted in cases:
+        got = tuple(_call(answer, film, size))
+        assert got == wanted, f"from {film} for {size} it is (top, left, height, width) = {wanted}, and yours is {got}"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import html
+
 from . import display
 from .captions import LANGUAGES, caption, language_of, parse
-from .scenes import PRESETS, check_known, is_held_out, scene
+from .scenes import BACKGROUNDS, CAMERAS, PRESETS, SIZES, SPEEDS, check_known, is_held_out, scene
+
+
+_FULL_ONLY = {"size": SIZES, "speed": SPEEDS, "background": BACKGROUNDS, "camera": CAMERAS}
 
 
 def prompt_box(model):
     """Menus over the words that the model knows, a box for a free prompt, seed, steps and guidance; the film plays below.
+
+    A model that learned from films of one's own has no menus: its prompts are free, and a word that it never saw is named.
 
     Args:
         model: has `config["preset"]` and `generate`, as `sora.TextToVideo`.
@@ -16,38 +23,50 @@ def prompt_box(model):
     import ipywidgets as w
     from IPython.display import display as show
 
-    words = PRESETS[model.config["preset"]]
-    menus = [w.Dropdown(options=words[f"{kind}s"], description=kind) for kind in ("colour", "shape", "motion")]
+    preset = model.config["preset"]
+    words = {kinds.removesuffix("s"): known for kinds, known in PRESETS.get(preset, {}).items()}
+    words |= _FULL_ONLY if preset == "full" else {}
+    menus = {kind: w.Dropdown(options=list(known), description=kind) for kind, known in words.items()}
     language = w.Dropdown(options=LANGUAGES, description="language")
-    prompt = w.Text(description="prompt", layout=w.Layout(width="34em"))
+    prompt = w.Text(model.config.get("example", ""), description="prompt", layout=w.Layout(width="34em"))
     seed = w.IntSlider(0, 0, 99, description="seed", continuous_update=False)
     steps = w.IntSlider(24, 1, 50, description="steps", continuous_update=False)
     guidance = w.FloatSlider(2.0, min=1.0, max=6.0, step=0.5, description="guidance", continuous_update=False)
     button, note, film = w.Button(description="Make the film", button_style="primary"), w.HTML(), w.Output()
 
     def write_prompt(_=None):
-        chosen = scene(*(menu.value for menu in menus))
-        prompt.value = caption(chosen, language.value)
+        try:
+            prompt.value = caption(scene(**{kind: menu.value for kind, menu in menus.items()}), language.value)
+            note.value = ""
+        except ValueError as error:  # such as a ring that spins
+            note.value = html.escape(str(error))
 
     def make(_):
         button.disabled, button.description = True, "painting ..."
         film.clear_output(wait=True)
         with film:
             try:
-                meant = check_known(parse(prompt.value), model.config["preset"])
-                note.value = "Training never showed this combination." if is_held_out(meant) else ""
-                text = caption(meant, language_of(prompt.value))
+                text, note.value = prompt.value, ""
+                if menus:
+                    meant = check_known(parse(text), preset)
+                    note.value = "Training never showed this combination." if is_held_out(meant) else ""
+                    text = caption(meant, language_of(text))
+                elif unknown := [token for token in model.tokenizer.split(text) if token not in model.tokenizer.index]:
+                    raise ValueError(f"This model never saw {', '.join(map(repr, unknown))}.")
                 settings = {"seed": seed.value, "steps": steps.value, "guidance_scale": guidance.value}
                 show(display.player(model.generate(text, **settings), [prompt.value]))
             except ValueError as error:
                 print(error)
         button.disabled, button.description = False, "Make the film"
 
-    for menu in (*menus, language):
-        menu.observe(write_prompt, "value")
+    if menus:
+        for menu in (*menus.values(), language):
+            menu.observe(write_prompt, "value")
+        write_prompt()
     button.on_click(make)
-    write_prompt()
-    return w.VBox([w.HBox(menus), w.HBox([prompt, language]), w.HBox([seed, steps, guidance]), w.HBox([button, note]), film])
+    rows = w.Layout(flex_flow="row wrap")
+    top = [w.HBox(list(menus.values()), layout=rows), w.HBox([prompt, language])] if menus else [prompt]
+    return w.VBox([*top, w.HBox([seed, steps, guidance]), w.HBox([button, note]), film])
 
 
 def explore(draw, **controls):
