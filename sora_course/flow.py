@@ -46,7 +46,12 @@ def logit_normal_times(n: int, *, generator: torch.Generator, mean: float = 0.0,
 
 
 def flow_loss(
-    velocity: Velocity, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor, known: torch.Tensor | None = None
+    velocity: Velocity,
+    x0: torch.Tensor,
+    t: torch.Tensor,
+    noise: torch.Tensor,
+    known: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error of the predicted velocity (Lipman et al. 2022, eq. 23), where nothing was given.
 
@@ -55,6 +60,7 @@ def flow_loss(
         x0, noise: clean samples and normal noise, (b, ...).
         t: times, (b,).
         known: 1 where the clean sample is given to the model and 0 where it must be found; broadcasts against x0.
+        weight: how much each place counts, 0 or more; broadcasts against x0.
 
     Raises:
         ValueError: noise, times or velocity do not fit the samples.
@@ -62,9 +68,11 @@ def flow_loss(
     answer = velocity(interpolate(x0, noise, t), t)
     _require_same_shape(x0, answer, "The velocity")
     error = (answer - (noise - x0)).pow(2)
-    if known is None:
+    if known is None and weight is None:
         return error.mean()
-    wanted = (1 - known).expand_as(error)
+    wanted = torch.ones_like(error) if weight is None else weight.expand_as(error)
+    if known is not None:
+        wanted = wanted * (1 - known)
     return (error * wanted).sum() / wanted.sum().clamp(min=1)
 
 

@@ -99,3 +99,15 @@ def test_a_loss_never_broadcasts(changes, said):
 def test_half_precision_is_added_up_in_float32():
     end = last(flow.sample(lambda x, t: t[:, None].expand_as(x), torch.zeros(1, 3).bfloat16(), steps=1000))
     assert end.dtype == torch.float32 and torch.allclose(end, torch.tensor(-0.5), atol=1e-3)  # the integral of t
+
+
+def test_places_count_as_they_are_weighted(generator):
+    x0, noise, answer = torch.randn(3, 2, 1, 3, 2, 2, generator=generator)
+    t, weight = torch.rand(2, generator=generator), torch.rand(2, 1, 3, 2, 2, generator=generator)
+    x0, noise, answer = (x.view(2, 1, 3, 2, 2) for x in (x0, noise, answer))
+    error = (answer - (noise - x0)).pow(2)
+    loss = flow.flow_loss(lambda x, t: answer, x0, t, noise, weight=weight)
+    assert loss == pytest.approx(float((error * weight).sum() / weight.sum()), rel=1e-5)
+    known = torch.tensor([1.0, 0.0, 0.0]).view(1, 1, 3, 1, 1).expand(2, -1, -1, -1, -1)
+    both = flow.flow_loss(lambda x, t: answer, x0, t, noise, known, weight)
+    assert both == pytest.approx(float((error * weight)[:, :, 1:].sum() / weight[:, :, 1:].sum()), rel=1e-5)

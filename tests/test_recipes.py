@@ -1,0 +1,36 @@
+"""What the recipes add to the chapters: growing a transformer, and looking more at things than at paper."""
+
+import pytest
+import torch
+
+from sora_course import recipes
+from sora_course.video_dit import VideoDiT, VideoDiTConfig
+
+
+def test_a_grown_transformer_says_the_same_until_it_learns(generator):
+    torch.manual_seed(0)
+    sizes = {"in_channels": 4, "hidden_size": 16, "num_heads": 2, "text_size": 8}
+    small, deep = (VideoDiT(VideoDiTConfig(depth=depth, **sizes)).eval() for depth in (1, 3))
+    for parameter in small.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    given = (torch.randn(2, 4, 2, 4, 4, generator=generator), torch.rand(2, generator=generator))
+    text = (torch.randn(2, 5, 8, generator=generator), torch.ones(2, 5, dtype=torch.bool), torch.randn(2, 8, generator=generator))
+    recipes.grow_from(deep, small.state_dict())
+    assert torch.allclose(deep(*given, *text), small(*given, *text), atol=1e-5) and small(*given, *text).abs().mean() > 0.1
+    with pytest.raises(ValueError, match="transformer to begin with"):
+        recipes.grow_from(VideoDiT(VideoDiTConfig(depth=3, **sizes | {"hidden_size": 24})), small.state_dict())
+
+
+def test_things_count_more_than_what_lies_behind_them():
+    empty = torch.zeros(1, 4, 1, 2, 2)
+    film = empty.clone()
+    film[:, :, 0, 0, 0] = 10.0
+    weight = recipes.foreground(film, empty, 8.0)
+    assert weight.shape == (1, 1, 1, 2, 2) and weight[0, 0, 0, 0, 0] == pytest.approx(9, abs=0.1)
+    assert (weight.flatten()[1:] == 1).all()
+
+
+def test_every_backdrop_is_there(tiny_model):
+    found = recipes.backdrops(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
+    assert len(found) == 10 and {latents.shape for latents in found.values()} == {(8, 3, 8, 12)}
+    assert not torch.allclose(found["night", "still"], found["night", "zoom in"], atol=1e-3)
