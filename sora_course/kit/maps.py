@@ -137,25 +137,28 @@ def draw_dit_block():
     return figure
 
 
-def draw_way(stations: list[tuple[str, str]], *, columns: int = 5):
-    """Draw the data's way as boxes joined by arrows, row by row, as a matplotlib figure.
+def draw_way(rows: dict[str, list[tuple[str, str]]]):
+    """Draw the data's way as rows of boxes joined by arrows, as a matplotlib figure.
 
     Args:
-        stations: for each box what happens there, and what comes out of it, written at the arrow that leaves it.
+        rows: under a title each, the row's boxes: what happens there, and what comes out, written at the arrow that leaves.
     """
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyBboxPatch
 
-    rows, step, width = -(-len(stations) // columns), 4.0, 2.1
-    figure, axis = plt.subplots(figsize=(13, 1.5 * rows + 0.2), layout="constrained")
-    axis.set(xlim=(-0.2, step * columns), ylim=(-1.9 * rows + 1.0, 1.05))
+    step, width, height = 3.55, 1.75, 2.0
+    figure, axis = plt.subplots(figsize=(13, 1.35 * len(rows)), layout="constrained")
+    axis.set(xlim=(-0.2, step * max(map(len, rows.values()))), ylim=(-height * len(rows) + 0.9, 1.5))
     axis.axis("off")
     line = {"arrowstyle": "-|>", "color": "#44506b", "lw": 1.4}
-    for i, (doing, out) in enumerate(stations):
-        x, y = step * (i % columns), -1.9 * (i // columns)
-        box = FancyBboxPatch((x, y), width, 0.9, boxstyle="round,pad=0.04,rounding_size=0.12", fc="#eef1f6", ec="#44506b", lw=1.2)
-        axis.add_patch(box)
-        axis.text(x + width / 2, y + 0.45, doing, ha="center", va="center", fontsize=9.5)
-        axis.annotate("", (x + step - 0.08, y + 0.45), (x + width + 0.08, y + 0.45), arrowprops=line)
-        axis.text(x + (width + step) / 2, y + 0.56, out, ha="center", va="bottom", fontsize=8.5, color="#b03028")
+    for i, (title, boxes) in enumerate(rows.items()):
+        y = -height * i
+        axis.text(0, y + 1.08, title, fontsize=10, weight="bold", va="bottom")
+        for j, (doing, out) in enumerate(boxes):
+            x = step * j
+            box = FancyBboxPatch((x, y), width, 0.9, boxstyle="round,pad=0.04,rounding_size=0.12", fc="#eef1f6", ec="#44506b", lw=1.2)
+            axis.add_patch(box)
+            axis.text(x + width / 2, y + 0.45, doing, ha="center", va="center", fontsize=9)
+            axis.annotate("", (x + step - 0.08, y + 0.45), (x + width + 0.08, y + 0.45), arrowprops=line)
+            axis.text(x + (width + step) / 2, y + 0.56, out, ha="center", va="bottom", fontsize=8, color="#b03028")
     return figure
