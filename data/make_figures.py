@@ -1,6 +1,7 @@
 """Draws the figures of README.md and data/README.md: python data/make_figures.py
 
-films.png from the shipped model; accuracy.png from data/starter_accuracy.jsonl, which `sora-course train --measure` wrote.
+films.png from the shipped model; accuracy.png from data/starter_accuracy.jsonl, which `sora-course train --measure` wrote;
+calls.png from data/starter_report.json, which `sora-course evaluate --calls` wrote.
 """
 
 import json
@@ -46,7 +47,20 @@ def accuracy() -> None:
     figure.savefig(DATA / "figures" / "accuracy.png", dpi=110)
 
 
+def calls() -> None:
+    rows = json.loads((DATA / "starter_report.json").read_text())["calls"]
+    figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    numbers = [row["calls"] for row in rows]
+    axis.fill_between(numbers, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], alpha=0.2)
+    axis.plot(numbers, [100 * row["share"] for row in rows], "o-")
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(numbers, [str(n) for n in numbers])
+    axis.set(xlabel="calls of the transformer for a film", ylabel="all right, % (shaded: 95 %)", ylim=(-3, 103))
+    figure.savefig(DATA / "figures" / "calls.png", dpi=110)
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     films()
     accuracy()
+    calls()

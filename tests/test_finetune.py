@@ -50,6 +50,13 @@ def test_films_are_read_at_eight_frames_a_second_and_as_they_look(folder):
     assert slow.shape[1] == 18 and torch.equal(slow[:, 0], slow[:, 1]) and not torch.equal(slow[:, 1], slow[:, 2])
 
 
+def test_a_gif_of_ours_comes_back_frame_by_frame(tmp_path):
+    """Its frames last 0.12 s, for a GIF cannot say 0.125; none of them may get lost."""
+    video = torch.linspace(-1, 1, 17).view(1, 17, 1, 1).expand(3, 17, 64, 64)
+    film = films.read_film(display.write(tmp_path / "own.gif", video, scale=1)).float()
+    assert film.shape[1] == 17 and (film.mean((0, 2, 3)) - (torch.linspace(-1, 1, 17) + 1) * 127.5).abs().max() < 4
+
+
 @pytest.mark.parametrize(
     "height, width, size", [(50, 50, (64, 64)), (100, 400, (64, 96)), (300, 200, (96, 64)), (64, 80, (64, 96))]
 )

@@ -38,6 +38,8 @@ class Clip:
 def read_film(path: Path | str) -> torch.Tensor:
     """Frames at `FPS` a second, whatever rate the file has: uint8, (3, t, h, w). A picture is one frame.
 
+    A film within 5 % of that rate keeps its frames: a GIF counts in hundredths, and cannot say an eighth of a second.
+
     Raises:
         ValueError: it cannot be read, or shows nothing.
     """
@@ -57,6 +59,8 @@ def read_film(path: Path | str) -> torch.Tensor:
     if len(frames) == 1:
         return rearrange(frames[0], "h w c -> c 1 h w")
     times = torch.tensor(times, dtype=torch.float64) - times[0]
+    if abs(float(times[-1]) * FPS / (len(times) - 1) - 1) < 0.05:
+        return rearrange(torch.stack(frames), "t h w c -> c t h w")
     length = float(times[-1] + times[1:].diff().median() if len(times) > 2 else times[-1] + 1 / float(rate))
     wanted = torch.arange(max(1, round(length * FPS)), dtype=torch.float64) / FPS
     shown = (torch.searchsorted(times, wanted + 1e-6, right=True) - 1).clamp(min=0)  # the frame on screen at that time
