@@ -1,6 +1,6 @@
 """Run notebooks and keep their outputs, ready to commit: `python notebooks/refresh.py 01_red_ink`; no name means all.
 
-Pictures are stored with at most 128 colours each, which nobody sees and which makes the files several times smaller.
+Pictures are stored with at most 128 colours each, which is hardly seen and makes the files several times smaller.
 """
 
 import base64
@@ -16,7 +16,7 @@ def with_fewer_colours(png: str) -> str:
     from PIL import Image
 
     picture, smaller = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
-    picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+    picture.quantize(128, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
     return min(png, base64.b64encode(smaller.getvalue()).decode(), key=len)
 
 
