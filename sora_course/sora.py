@@ -224,11 +224,18 @@ class TextToVideo(nn.Module):
         return covered.to(clean).view(1, 1, -1, 1, 1).expand(b, -1, -1, -1, -1), clean
 
     def loss(
-        self, latents: torch.Tensor, captions: list[str], *, generator: torch.Generator, drop: float = 0.1
+        self,
+        latents: torch.Tensor,
+        captions: list[str],
+        *,
+        generator: torch.Generator,
+        drop: float = 0.1,
+        weight: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Flow-matching loss of one batch of normalised latents (b, c, t, h, w) with their captions.
 
-        Times are logit-normal, `drop` is how often the text is hidden, for guidance, and `draw_known` decides what is given.
+        Times are logit-normal, `drop` is how often the text is hidden, for guidance, `draw_known` decides what is given, and
+        `weight`, (b, 1, t, h, w), says how much each place counts (see `recipes.foreground`).
         A moving object fills many latents, which tell of it together even under heavy noise, so that place and motion are
         settled near t = 1: hence a mean above 0 (Esser et al. 2024, section 5.3.2, say the same of large pictures).
         """
@@ -242,4 +249,4 @@ class TextToVideo(nn.Module):
         def velocity(x, t):
             return self.dit(x, t, features, mask, pooled, known, latents, drop_text=hidden)
 
-        return {"loss": flow.flow_loss(velocity, latents, t, noise, known)}
+        return {"loss": flow.flow_loss(velocity, latents, t, noise, known, weight)}

@@ -1,4 +1,4 @@
-"""What the recipes add to the chapters: a transformer that grows."""
+"""What the recipes add to the chapters: growing a transformer, and looking more at things than at paper."""
 
 import pytest
 import torch
@@ -20,3 +20,17 @@ def test_a_grown_transformer_says_the_same_until_it_learns(generator):
     with pytest.raises(ValueError, match="transformer to begin with"):
         recipes.grow_from(VideoDiT(VideoDiTConfig(depth=3, **sizes | {"hidden_size": 24})), small.state_dict())
 
+
+def test_things_count_more_than_what_lies_behind_them():
+    empty = torch.zeros(1, 4, 1, 2, 2)
+    film = empty.clone()
+    film[:, :, 0, 0, 0] = 10.0
+    weight = recipes.foreground(film, empty, 8.0)
+    assert weight.shape == (1, 1, 1, 2, 2) and weight[0, 0, 0, 0, 0] == pytest.approx(9, abs=0.1)
+    assert (weight.flatten()[1:] == 1).all()
+
+
+def test_every_backdrop_is_there(tiny_model):
+    found = recipes.backdrops(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
+    assert len(found) == 10 and {latents.shape for latents in found.values()} == {(8, 3, 8, 12)}
+    assert not torch.allclose(found["night", "still"], found["night", "zoom in"], atol=1e-3)
