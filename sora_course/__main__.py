@@ -108,6 +108,18 @@ def _load(name: str | None):
     return TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
 
 
+def _device(asked: str | None) -> str:
+    """Where to train: as asked, else a CUDA GPU if there is one, else the CPU."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked is None:
+        return "cuda" if there["cuda"] else "cpu"
+    if not there[asked]:
+        raise ValueError(f"Torch finds no {asked} on this machine; leave out --device, or name cpu.")
+    return asked
+
+
 def _default_target(prompt: str, seed: int) -> Path:
     Path("videos").mkdir(exist_ok=True)
     name = re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")[:80]
@@ -153,12 +165,11 @@ def _generate(a: argparse.Namespace) -> None:
 
 def _train(a: argparse.Namespace) -> None:
     from . import recipes
-    from .kit import doctor
 
+    device = _device(a.device)
     recipe = recipes.recipe_named(a.recipe)
     folder = a.folder or Path("runs") / a.recipe
     folder.mkdir(parents=True, exist_ok=True)
-    device = a.device or ("cuda" if doctor.device() == "cuda" else "cpu")
     if a.stage in ("vae", "all"):
         vae = recipes.train_vae(recipe, folder, device=device)
         values = recipes.measure_vae(vae, films=64)
@@ -173,16 +184,16 @@ def _train(a: argparse.Namespace) -> None:
 
 def _finetune(a: argparse.Namespace) -> None:
     from .finetune import finetune
-    from .kit import doctor, films
+    from .kit import films
 
     if not re.fullmatch(r"[\w-]+", a.name):
         raise ValueError(f"A name has letters, digits, - and _, and {a.name!r} has others.")
+    device, model = _device(a.device), _load(a.checkpoint)
     clips, summary = films.read_folder(a.films, num_frames=a.frames, skip=a.skip)
     print(summary)
     folder = a.folder or Path("runs") / a.name
     folder.mkdir(parents=True, exist_ok=True)
-    device = a.device or ("cuda" if doctor.device() == "cuda" else "cpu")
-    finetune(_load(a.checkpoint), clips, folder, name=a.name, steps=a.steps, device=device)
+    finetune(model, clips, folder, name=a.name, steps=a.steps, device=device)
     print(f"Wrote {folder / f'sora_{a.name}.safetensors'}; try it with `sora-course generate --checkpoint` and this file.")
 
 
@@ -222,6 +233,8 @@ def _evaluate(a: argparse.Namespace) -> None:
     model.check_size(a.frames, a.size)
     if a.objects == 2 and model.config["preset"] != "full":
         raise ValueError("This model never saw two objects; leave out --objects, or name a model of the full preset.")
+    if a.variety and (a.objects, a.frames, a.size) != (1, 17, (64, 64)):
+        raise ValueError("--variety compares one object in 17 frames of 64x64 with the world; leave out --objects, --frames and --size.")
     filmed = {"num_frames": a.frames, "size": a.size}
 
     def generate(prompts, seeds, steps=a.steps):
@@ -246,8 +259,9 @@ def _evaluate(a: argparse.Namespace) -> None:
         print(as_lines(result["variety"]))
     if a.calls:
         result["calls"] = evaluation.by_calls(
-            generate, prompts=min(256, a.prompts), preset=model.config["preset"], seed=a.seed, progress=lambda rows: tqdm(rows, desc="calls")
-        )
+            generate, prompts=min(256, a.prompts), preset=model.config["preset"], objects=a.objects, seed=a.seed,
+            progress=lambda rows: tqdm(rows, desc="calls"),
+        )  # fmt: skip
         for row in result["calls"]:
             print(f"{row['calls']:3} calls: {row['share']:.1%} all right ({100 * row['low']:.1f}-{100 * row['high']:.1f})")
     if a.json:
@@ -274,6 +288,9 @@ def _world(a: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if the doctor found something, 2 for bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Chinese file name must not stop a terminal that cannot show it
+            stream.reconfigure(errors="backslashreplace")
     a = _arguments().parse_args(arguments)
     try:
         if a.command == "doctor":

@@ -52,7 +52,7 @@ def finetune(
     a batch: each batch is of one shape, drawn as often as there are clips of it.
 
     Raises:
-        ValueError: a caption is too long, or the folder holds a save of other clips or settings.
+        ValueError: a caption is too long, or the folder holds a save of other clips, settings, or of another model to begin with.
     """
     model = with_words(model, [clip.caption for clip in clips]).to(device)
     model.requires_grad_(False)
@@ -73,9 +73,11 @@ def finetune(
         captions = [clips[i].caption for i in chosen]
         return model.loss(torch.stack([latents[i] for i in chosen]), captions, generator=generator)
 
-    seed = zlib.crc32(repr([(clip.caption, clip.shape, int(clip.video.sum())) for clip in clips]).encode())
+    seen = [(clip.caption, clip.shape, int(clip.video.sum())) for clip in clips]
+    begun = [float(tensor.double().sum()) for tensor in model.state_dict().values()]
+    seed = zlib.crc32(repr((seen, begun, batch)).encode())  # so that a save of other clips or of another model is told apart
     config = TrainConfig(
-        steps=steps, seed=seed % 10_000, lr=0.005, adamw_lr=5e-4, warmup=20, decay=1.0, ema=0.99, save_every=100
+        steps=steps, seed=seed % 10_000, lr=0.005, adamw_lr=5e-4, warmup=20, decay=1.0, ema=0.99, save_every=min(100, max(1, steps // 4))
     )
     train(_Trained(model), loss, config, folder=folder, describe=name)
     model.save(folder / f"sora_{name}.safetensors")
@@ -91,5 +93,5 @@ class _Trained(nn.Module):
 
 
 def unknown_words(model: TextToVideo, prompt: str) -> list[str]:
-    """The prompt's tokens that the model never saw."""
+    """The prompt's tokens that are not in the model's vocabulary (which holds the captioned world's words, too)."""
     return [token for token in Tokenizer.split(prompt) if token not in model.tokenizer.index]

@@ -385,7 +385,7 @@ def train_dit(
         grow_from(model.dit, _start(recipe, "dit"))
     model.to(device)
     data = [encode_bucket(model.vae, bucket, recipe, folder) for bucket in recipe.buckets]
-    empty = [backdrops(model.vae, bucket) for bucket in recipe.buckets]
+    empty = [backdrops(model.vae, bucket) for bucket in recipe.buckets] if recipe.foreground else []
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
 
     def loss(generator):

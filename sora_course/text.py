@@ -156,6 +156,9 @@ class Reader(nn.Module):
     def loss(self, features: torch.Tensor, mask: torch.Tensor, answers: torch.Tensor) -> dict[str, torch.Tensor]:
         """Cross-entropy against the true answers (b, questions), -1 where a question has none; read: texts with all right."""
         logits = self(features, mask)
-        parts = [F.cross_entropy(one.float(), a, ignore_index=-1) for one, a in zip(logits, answers.unbind(1))]
+        parts = [
+            F.cross_entropy(one.float(), a, ignore_index=-1, reduction="sum") / (a >= 0).sum().clamp(min=1)
+            for one, a in zip(logits, answers.unbind(1))
+        ]
         right = [(one.argmax(1) == a) | (a < 0) for one, a in zip(logits, answers.unbind(1))]
         return {"loss": torch.stack(parts).mean(), "read": torch.stack(right, 1).all(1).float().mean()}

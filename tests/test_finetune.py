@@ -1,6 +1,7 @@
 """Films of one's own: what is read, cropped, sorted, refused, skipped, and learned."""
 
 import csv
+from fractions import Fraction
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_the_middle_is_kept_and_nothing_is_stretched(height, width, size):
     film = torch.zeros(3, 2, height, width, dtype=torch.uint8)
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     film[:, :, (rows - height / 2 + 0.5) ** 2 + (columns - width / 2 + 0.5) ** 2 < (min(height, width) / 4) ** 2] = 255
-    fitted = films.fit(film)
+    fitted = films.fit(film, films.nearest_size(height, width))
     assert fitted.shape == (3, 2, *size)
     disc = (fitted[0, 0] > 127).nonzero().float()
     extent = disc.amax(0) - disc.amin(0)
@@ -87,6 +88,15 @@ def spoil(folder, how):
         rows.pop(0)
     elif how == "too short":
         write_gif(folder / "wide.gif", (10, 60, 90), 5, (192, 100))
+    elif how == "a single frame":
+        write_gif(folder / "wide.gif", (10, 60, 90), 3, (192, 100), milliseconds=40)
+    elif how == "a slide show":
+        write_gif(folder / "wide.gif", (10, 60, 90), 8, (192, 100), milliseconds=60_000)
+    elif how == "another ending":
+        rows.append(("notes.txt", "my notes"))
+    elif how == "comma":
+        (folder / "captions.csv").write_text("file,caption\n\nsquare.mp4,a wall, very light\n" + "".join(f"{a},{b}\n" for a, b in rows[1:]))
+        return
     elif how == "outside":
         rows.append(("../x.mp4", "another's"))
     elif how == "empty":
@@ -99,6 +109,8 @@ def spoil(folder, how):
     [
         ("unreadable", "wide.gif cannot be read as a film"), ("caption without a file", "gone.mp4 has a caption and is not there"),
         ("file without a caption", "square.mp4 has no caption"), ("too short", "wide.gif has 5 frames at 8 a second, and 17 are"),
+        ("a single frame", "wide.gif has 1 frames at 8 a second"), ("a slide show", "wide.gif lasts 480 seconds, and 300 are the most"),
+        ("another ending", "notes.txt does not end as films"), ("comma", "line 3 of captions.csv has more cells"),
         ("outside", "../x.mp4 is no film inside the folder"), ("empty", "line 6 of captions.csv names no caption"),
     ],
 )  # fmt: skip
@@ -109,6 +121,45 @@ def test_what_cannot_be_used_is_named_and_refused_or_skipped(how, said, folder):
     assert said in str(error.value)
     clips, summary = films.read_folder(folder, skip=True)
     assert clips and said in summary
+
+
+def test_a_film_that_changes_its_size_is_fitted_frame_by_frame(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "change.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for i in range(18):
+            size = (64, 64) if i < 9 else (96, 64)
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = *size, "yuvj420p", Fraction(1, 8)
+            frame = av.VideoFrame.from_ndarray(torch.full((size[1], size[0], 3), 10 * i, dtype=torch.uint8).numpy(), format="rgb24")
+            for packet in encoder.encode(frame.reformat(format="yuvj420p")):
+                packet.stream, packet.pts, packet.dts = stream, i, i
+                container.mux(packet)
+    film = films.read_film(tmp_path / "change.avi").float()
+    assert film.shape == (3, 18, 64, 64)
+    assert (film.mean((0, 2, 3)) - 10 * torch.arange(18)).abs().max() < 6
+
+
+def test_a_film_that_a_phone_held_upright_stands_upright(tmp_path):
+    """Phones store films lying down, and say in the file (tkhd, ISO 14496-12) by how much to turn them."""
+    import av
+
+    video = torch.full((3, 17, 64, 96), -1.0)
+    video[:, :, :, :48] = 1.0  # light on the left
+    path = display.write(tmp_path / "phone.mp4", video, scale=1)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    turn = [0, 1 << 16, 0, (1 << 32) - (1 << 16), 0, 0, 0, 0, 1 << 30]  # a quarter turn clockwise
+    data[matrix : matrix + 36] = b"".join(entry.to_bytes(4, "big") for entry in turn)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        if not hasattr(next(container.decode(video=0)), "rotation"):
+            pytest.skip("this PyAV does not tell how a frame is turned")
+    film = films.read_film(path).float()
+    assert film.shape == (3, 17, 96, 64)
+    assert film[:, :, :40].mean() > 200 and film[:, :, 56:].mean() < 50  # what was left is now above
 
 
 def test_folders_that_are_none(tmp_path):
@@ -147,13 +198,30 @@ def test_finetuning_learns_resumes_and_leaves_the_vae_alone(folder, tiny_model, 
     }
     assert changed == {"dit", "text"}
     assert torch.equal(before["text.blocks.0.qkv.weight"], after["text.blocks.0.qkv.weight"])
-    again = finetune.finetune(
-        tiny_model, clips, whole, name="mine", steps=6, batch=2
-    )  # done already: nothing more is learned
-    assert torch.equal(again.state_dict()["text.embed.weight"], after["text.embed.weight"])
-    with pytest.raises(ValueError, match="other settings"):
-        finetune.finetune(tiny_model, clips[:-1], whole, name="mine", steps=6, batch=2)
+    for other in ({"clips": clips[:-1]}, {"model": tuned}, {"batch": 1}):  # none of these may go on from that save
+        with pytest.raises(ValueError, match="other settings"):
+            finetune.finetune(**{"model": tiny_model, "clips": clips, "folder": whole, "name": "mine", "steps": 6, "batch": 2} | other)
     assert saved.generate("a blue lamp", steps=2).isfinite().all()
+
+
+def test_finetuning_that_was_stopped_ends_as_if_it_had_not_been(folder, tiny_model, tmp_path, monkeypatch):
+    clips, _ = films.read_folder(folder)
+    call = {"name": "mine", "steps": 8, "batch": 2}
+    whole = finetune.finetune(tiny_model, clips, tmp_path / "whole", **call).state_dict()
+    true_loss, calls = TextToVideo.loss, []
+
+    def stops(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return true_loss(*args, **kwargs)
+
+    monkeypatch.setattr(TextToVideo, "loss", stops)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.finetune(tiny_model, clips, tmp_path / "parts", **call)
+    resumed = finetune.finetune(tiny_model, clips, tmp_path / "parts", **call).state_dict()
+    assert len(calls) == 6 + 8 - 4  # saved after 4 steps, stopped in the 6th
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_the_command_line_refuses_what_the_own_model_never_saw(
@@ -169,4 +237,6 @@ def test_the_command_line_refuses_what_the_own_model_never_saw(
     assert main(["generate", "a blue lamp", "--out", "a.png", *mine]) == 0 and (out / "a.png").is_file()
     assert main(["generate", "a purple dragon", "--out", "b.png", *mine]) == 2 and not (out / "b.png").exists()
     assert "never saw 'dragon'" in capsys.readouterr().err
-    assert main(["evaluate", *mine[:2]]) == 2 and main(["finetune", str(out), "--name", "a/b"]) == 2
+    assert main(["evaluate", *mine[:2]]) == 2 and "films of your own" in capsys.readouterr().err
+    assert main(["finetune", str(folder), "--name", "a/b"]) == 2 and "A name has letters" in capsys.readouterr().err
+    assert main(["finetune", str(folder), "--device", "mps"]) == 2 and "finds no mps" in capsys.readouterr().err

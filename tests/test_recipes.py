@@ -1,9 +1,12 @@
 """What the recipes add to the chapters: growing a transformer, and looking more at things than at paper."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sora_course import recipes
+from sora_course.text import Reader
 from sora_course.video_dit import VideoDiT, VideoDiTConfig
 
 
@@ -34,3 +37,30 @@ def test_every_backdrop_is_there(tiny_model):
     found = recipes.backdrops(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
     assert len(found) == 10 and {latents.shape for latents in found.values()} == {(8, 3, 8, 12)}
     assert not torch.allclose(found["night", "still"], found["night", "zoom in"], atol=1e-3)
+
+
+def test_a_recipe_goes_on_from_a_model_into_the_whole_world(tiny_model, tiny_checkpoint, tmp_path):
+    """All that the recipe "full" adds, in miniature: a start, a reader, a block more, a loss that looks at things."""
+    tiny = recipes.RECIPES["tiny"]
+    recipe = replace(
+        tiny, preset="full", start=str(tiny_checkpoint), reading=True, text_batch=48, foreground=4.0,
+        dit=replace(tiny.dit, depth=2), buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[1], films=8)),
+        text_train=replace(tiny.text_train, steps=3), dit_train=replace(tiny.dit_train, steps=3),
+    )  # fmt: skip
+    vae = recipes.train_vae(recipe, tmp_path)
+    begun = {name: tensor.half().float() for name, tensor in tiny_model.vae.state_dict().items()}
+    assert all(torch.equal(begun[name], tensor) for name, tensor in vae.state_dict().items())
+    text = recipes.train_text(recipe, tmp_path).state_dict()
+    assert not torch.equal(text["embed.weight"], tiny_model.text.state_dict()["embed.weight"].half().float())
+    model = recipes.train_dit(recipe, tmp_path, name="mini")
+    assert len(model.dit.blocks) == 2 and model.config["preset"] == "full"
+    assert all(torch.equal(text[name], tensor) for name, tensor in model.text.state_dict().items())
+    assert (tmp_path / "sora_mini.safetensors").is_file()
+    drift = (model.dit.blocks[0].attn.q.weight - tiny_model.dit.blocks[0].attn.q.weight).norm()
+    assert 0 < drift < 0.2 * tiny_model.dit.blocks[0].attn.q.weight.norm()  # it went on; it did not begin anew
+
+
+def test_a_question_without_answers_leaves_the_reader_s_loss_finite(generator):
+    reader = Reader(8, [3, 4])
+    loss = reader.loss(torch.randn(2, 5, 8, generator=generator), torch.ones(2, 5, dtype=torch.bool), torch.tensor([[1, -1], [2, -1]]))
+    assert loss["loss"].isfinite()

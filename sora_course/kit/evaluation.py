@@ -119,6 +119,7 @@ def by_calls(
     *,
     prompts: int,
     preset: str,
+    objects: int = 1,
     calls: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -131,7 +132,7 @@ def by_calls(
     Returns:
         For each number of calls: calls, share, low and high (95 % Wilson interval).
     """
-    scenes, texts = held_out_prompts(prompts, preset=preset, seed=seed)
+    scenes, texts = held_out_prompts(prompts, preset=preset, objects=objects, seed=seed)
     parts = [part.tolist() for part in torch.arange(prompts).split(32)]
     rows = []
     for n in progress(calls):

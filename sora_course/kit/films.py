@@ -1,12 +1,13 @@
 """A folder of short films with a captions file, made ready for training: read, checked, cut, cropped and sorted by shape.
 
-The folder holds films (.mp4, .webm, .mov, .mkv, .avi, .gif) or pictures (.png, .jpg), and captions.csv with the columns file
+The folder holds films (.mp4, .m4v, .webm, .mov, .mkv, .avi, .gif) or pictures (.png, .jpg), and captions.csv with the columns file
 and caption. Films are read with PyAV at the world's frame rate.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from einops import rearrange
 
 from .world import FPS
 
-SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".png", ".jpg", ".jpeg")
+PICTURES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".mp4", ".m4v", ".webm", ".mov", ".mkv", ".avi", ".gif", *PICTURES)
+MAX_SECONDS = 300
 SIZES = ((64, 64), (64, 96), (96, 64))  # height, width: square, wide, tall
 CAPTIONS = "captions.csv"
 
@@ -35,42 +38,69 @@ class Clip:
         return tuple(self.video.shape[1:])
 
 
-def read_film(path: Path | str) -> torch.Tensor:
-    """Frames at `FPS` a second, whatever rate the file has: uint8, (3, t, h, w). A picture is one frame.
-
-    A film within 5 % of that rate keeps its frames: a GIF counts in hundredths, and cannot say an eighth of a second.
+def _frames(path: Path | str):
+    """The decoded frames of a film, one after the other.
 
     Raises:
-        ValueError: it cannot be read, or shows nothing.
+        ValueError: it cannot be read.
     """
     import av
 
-    frames, times = [], []
     try:
         with av.open(str(path)) as container:
-            rate = container.streams.video[0].average_rate or FPS
-            for frame in container.decode(video=0):
-                times.append(len(times) / float(rate) if frame.time is None else frame.time)
-                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+            yield from container.decode(video=0)
     except (av.error.FFmpegError, IndexError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a film ({type(error).__name__})") from error
-    if not frames:
+
+
+def _shown(path: Path | str) -> list[int]:
+    """Which frame of the film is on screen at each tick of `FPS`; all of them, if its rate is within 5 % of that."""
+    times = []
+    for frame in _frames(path):
+        times.append(len(times) / FPS if frame.time is None else frame.time)
+    if not times:
         raise ValueError(f"{path} shows nothing")
-    if len(frames) == 1:
-        return rearrange(frames[0], "h w c -> c 1 h w")
+    if len(times) == 1:
+        return [0]
     times = torch.tensor(times, dtype=torch.float64) - times[0]
+    length = float(times[-1] + times.diff().median())
+    if length > MAX_SECONDS:
+        raise ValueError(f"{path} lasts {length:.0f} seconds, and {MAX_SECONDS} are the most; cut it into pieces")
     if abs(float(times[-1]) * FPS / (len(times) - 1) - 1) < 0.05:
-        return rearrange(torch.stack(frames), "t h w c -> c t h w")
-    length = float(times[-1] + times[1:].diff().median() if len(times) > 2 else times[-1] + 1 / float(rate))
-    wanted = torch.arange(max(1, round(length * FPS)), dtype=torch.float64) / FPS
-    shown = (torch.searchsorted(times, wanted + 1e-6, right=True) - 1).clamp(min=0)  # the frame on screen at that time
-    return rearrange(torch.stack([frames[i] for i in shown.tolist()]), "t h w c -> c t h w")
+        return list(range(len(times)))
+    ticks = torch.arange(max(1, round(length * FPS)), dtype=torch.float64) / FPS
+    return (torch.searchsorted(times, ticks + 1e-6, right=True) - 1).clamp(min=0).tolist()
 
 
-def fit(film: torch.Tensor, sizes=SIZES) -> torch.Tensor:
-    """The film (3, t, h, w) in that size whose aspect is nearest, its middle cut out, nothing stretched: uint8."""
+def read_film(path: Path | str) -> torch.Tensor:
+    """Frames at `FPS` a second, whatever rate the file has, in the nearest of `SIZES`: uint8, (3, t, h, w).
+
+    A picture is one frame. A film within 5 % of that rate keeps its frames: a GIF counts in hundredths of a second, and cannot
+    say an eighth. The file is decoded twice, so that never more than one frame is there at full size.
+
+    Raises:
+        ValueError: it cannot be read, shows nothing, or lasts too long.
+    """
+    shown, film, size = _shown(path), {}, None
+    wanted = set(shown)
+    for number, frame in enumerate(_frames(path)):
+        if number not in wanted:
+            continue
+        picture = rearrange(torch.from_numpy(frame.to_ndarray(format="rgb24")), "h w c -> c 1 h w")
+        picture = torch.rot90(picture, round(getattr(frame, "rotation", 0) / 90), dims=(2, 3))  # as phones film
+        size = size or nearest_size(*picture.shape[2:])
+        film[number] = fit(picture, size)
+    return torch.cat([film[number] for number in shown], dim=1)
+
+
+def nearest_size(height: int, width: int) -> tuple[int, int]:
+    """That of `SIZES` whose aspect is nearest."""
+    return min(SIZES, key=lambda size: abs(math.log(width * size[0] / (height * size[1]))))
+
+
+def fit(film: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The film (3, t, h, w) in that size (height, width), its middle cut out, nothing stretched: uint8."""
     height, width = film.shape[2:]
-    size = min(sizes, key=lambda one: abs(torch.tensor(width * one[0] / (height * one[1])).log()))
     scale = max(size[0] / height, size[1] / width)
     inner = [max(1, round(side / scale)) for side in size]
     top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
@@ -79,23 +109,40 @@ def fit(film: torch.Tensor, sizes=SIZES) -> torch.Tensor:
     return rearrange(frames.round().clamp(0, 255).byte(), "t c h w -> c t h w")
 
 
-def read_captions(folder: Path) -> list[tuple[str, str]]:
-    """The rows of captions.csv: file and caption.
+def read_captions(folder: Path) -> list[tuple[int, str, str | None]]:
+    """The rows of captions.csv: line, file and caption; None for a caption with commas outside quotation marks.
 
     Raises:
         ValueError: there is no such file, or it is not a table of file and caption.
     """
-    path = folder / CAPTIONS
+    path, rows = folder / CAPTIONS, []
     if not path.is_file():
         raise ValueError(f"{folder} holds no {CAPTIONS}; write one with the columns file and caption, a row for each film.")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            for row in reader:
+                text = None if None in row else (row.get("caption") or "").strip()
+                rows.append((reader.line_num, (row.get("file") or "").strip(), text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table in UTF-8 ({error}); save it as CSV UTF-8.") from error
-    if not rows or not {"file", "caption"} <= rows[0].keys():
+    if not rows or not {"file", "caption"} <= set(reader.fieldnames or ()):
         raise ValueError(f"{path} needs a first line `file,caption` and a row for each film.")
-    return [((row["file"] or "").strip(), (row["caption"] or "").strip()) for row in rows]
+    return rows
+
+
+def _problem(folder: Path, line: int, name: str, text: str | None) -> str | None:
+    """What is wrong with a row of captions.csv before its film is read."""
+    if text is None:
+        return f"line {line} of {CAPTIONS} has more cells than its first line; put captions with commas in quotation marks"
+    if not name or not text:
+        return f"line {line} of {CAPTIONS} names no {'caption' if name else 'file'}"
+    path = folder / name
+    if path.suffix.lower() not in SUFFIXES:
+        return f"{name} does not end as films and pictures do ({', '.join(SUFFIXES)})"
+    if folder.resolve() not in path.resolve().parents:
+        return f"{name} is no film inside the folder"
+    return None if path.is_file() else f"{name} has a caption and is not there"
 
 
 def read_folder(folder: Path | str, *, num_frames: int = 17, skip: bool = False) -> tuple[list[Clip], str]:
@@ -116,30 +163,26 @@ def read_folder(folder: Path | str, *, num_frames: int = 17, skip: bool = False)
     if type(num_frames) is not int or num_frames < 5 or num_frames % 4 != 1:
         raise ValueError(f"Clips have 4n + 1 frames, 5 or more, such as 17, and {num_frames} were asked for.")
     rows, clips, problems, used = read_captions(folder), [], [], set()
-    named = {(folder / name).resolve() for name, _ in rows}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+    named = {(folder / name).resolve() for _, name, _ in rows}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")):
         if path.resolve() not in named:
             problems.append(f"{path.relative_to(folder)} has no caption")
-    for number, (name, text) in enumerate(rows, start=2):
-        path = folder / name
-        if not name or not text:
-            problems.append(f"line {number} of {CAPTIONS} names no {'caption' if name else 'file'}")
-        elif folder.resolve() not in path.resolve().parents or path.suffix.lower() not in SUFFIXES:
-            problems.append(f"{name} is no film inside the folder")
-        elif not path.is_file():
-            problems.append(f"{name} has a caption and is not there")
-        else:
-            try:
-                film = read_film(path)
-            except ValueError as error:
-                problems.append(str(error).replace(f"{folder}/", ""))
-                continue
-            if 1 < film.shape[1] < num_frames:
-                problems.append(f"{name} has {film.shape[1]} frames at {FPS} a second, and {num_frames} are asked for")
-                continue
-            length = min(num_frames, film.shape[1])
-            clips += [Clip(fit(piece), text) for piece in film.split(length, dim=1) if piece.shape[1] == length]
-            used.add(path)
+    for line, name, text in rows:
+        path, problem = folder / name, _problem(folder, line, name, text)
+        if problem:
+            problems.append(problem)
+            continue
+        try:
+            film = read_film(path)
+        except ValueError as error:
+            problems.append(str(error).replace(str(path), name))
+            continue
+        length = 1 if path.suffix.lower() in PICTURES else num_frames
+        if film.shape[1] < length:
+            problems.append(f"{name} has {film.shape[1]} frames at {FPS} a second, and {num_frames} are asked for")
+            continue
+        clips += [Clip(piece, text) for piece in film.split(length, dim=1) if piece.shape[1] == length]
+        used.add(path)
     if problems and not skip:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(

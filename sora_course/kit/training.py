@@ -109,7 +109,7 @@ def _schedule(step: int, config: TrainConfig) -> float:
 
 def autocast(device: torch.device | str):
     """bf16 where it makes matrix products faster: CPUs with AMX or AVX-512-BF16, and recent CUDA GPUs; else nothing."""
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=gains_from_bf16(device))
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if gains_from_bf16(device) else nullcontext()
 
 
 def gains_from_bf16(device: torch.device | str) -> bool:
@@ -196,7 +196,7 @@ def train(
         if state_path.exists():
             tensors, saved = checkpoints.load(state_path)
             if saved["config"] != vars(config):
-                raise ValueError(f"{state_path} was written with other settings; delete it to start anew.")
+                raise ValueError(f"{state_path} was written with other settings; name another folder, take the old settings again, or delete it to start anew.")
             checkpoints.fill(model, _part(tensors, "model."), "training state")
             average = {name: value.to(device) for name, value in _part(tensors, "average.").items()}
             _unflatten(tensors, optimizers)
