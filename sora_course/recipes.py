@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .kit import checkpoints, world
 from .kit.captions import caption
-from .kit.training import TrainConfig, autocast, compile_if_possible, train
+from .kit.training import TrainConfig, autocast, compile_if_possible, step_of, train
 from .kit.words import LANGUAGES, NAMES
 from .sora import TextToVideo
 from .text import Reader, TextConfig, TextEncoder, Tokenizer
@@ -60,6 +60,7 @@ class Recipe:
     compile: bool = False  # the blocks of autoencoder and transformer, while training
     reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
     foreground: float = 0.0  # how much more the loss counts latents that show a thing
+    richness: float = 1.0  # of the first film of each size (see `world.sample_scenes`); it rises to 1 with the last
     start: str | None = None  # the model, by file or name, with whose three networks the stages begin
 
 
@@ -90,7 +91,7 @@ _STARTER = Recipe(
 
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
-    # From simple to rich: the starter, one block deeper, goes on in the whole world, where words must find their thing.
+    # From simple to rich: the starter, one block deeper, goes on into the whole world, a few new words at a time.
     "full": replace(
         _STARTER,
         preset="full",
@@ -98,9 +99,10 @@ RECIPES: dict[str, Recipe] = {
         reading=True,
         text_train=TrainConfig(steps=500, lr=0.005, adamw_lr=5e-4, warmup=20),
         dit=replace(_STARTER.dit, depth=7),
-        dit_train=replace(_STARTER.dit_train, steps=14_000, save_every=1000),
+        dit_train=replace(_STARTER.dit_train, steps=14_500, lr=0.012, adamw_lr=1.2e-3, save_every=1000),
         foreground=4.0,
-        buckets=tuple(replace(bucket, films=2 * bucket.films) for bucket in _STARTER_BUCKETS),
+        richness=0.25,
+        buckets=(replace(_STARTER_BUCKETS[0], films=64_000), *(replace(b, films=2 * b.films) for b in _STARTER_BUCKETS[1:])),
     ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
@@ -265,15 +267,27 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
 
 
 # DiT -----------------------------------------------------------------------------------------------------------------
-def _scenes_for(bucket: Bucket, preset: str, generator) -> list[world.Scene]:
-    """Scenes that training may show; for stills, scenes in which nothing moves."""
-    if bucket.num_frames > 1:
-        return world.sample_scenes(bucket.films, generator=generator, preset=preset)
+def _scenes_for(bucket: Bucket, recipe: Recipe, generator) -> list[world.Scene]:
+    """Scenes that training may show, richer and richer as the recipe says; for stills, scenes in which nothing moves."""
     scenes: list[world.Scene] = []
     while len(scenes) < bucket.films:
-        drawn = map(world.as_still, world.sample_scenes(bucket.films, generator=generator, preset=preset))
-        scenes += [scene for scene in drawn if world.may_train(scene)]
-    return scenes[: bucket.films]
+        richness = recipe.richness + (1 - recipe.richness) * len(scenes) / bucket.films
+        (scene,) = world.sample_scenes(1, generator=generator, preset=recipe.preset, richness=richness)
+        scene = world.as_still(scene) if bucket.num_frames == 1 else scene
+        if world.may_train(scene):
+            scenes.append(scene)
+    return scenes
+
+
+def shown_films(films: int, recipe: Recipe, progress: float) -> range:
+    """Which of a bucket's films are shown after that share of the training, 0..1.
+
+    All of them, unless they grow richer: then half of them, first the plainest, and from two thirds of the way on the richest.
+    """
+    if recipe.richness == 1:
+        return range(films)
+    first = int(min(1.0, 1.5 * progress) * (films // 2))
+    return range(first, first + films - films // 2)
 
 
 def _bucket_seed(bucket: Bucket) -> int:
@@ -290,7 +304,7 @@ def training_films(recipe: Recipe, count: int) -> torch.Tensor:
     if not 0 < count <= bucket.films:
         raise ValueError(f"This recipe trains on {bucket.films} films of that size, and {count} were asked for.")
     generator = torch.Generator().manual_seed(_bucket_seed(bucket))
-    scenes, size = _scenes_for(bucket, recipe.preset, generator), (bucket.height, bucket.width)
+    scenes, size = _scenes_for(bucket, recipe, generator), (bucket.height, bucket.width)
     parts = [scenes[i : i + 32] for i in range(0, count, 32)]  # as many at a time as when they were encoded
     films = [world.render(part, generator=generator, num_frames=bucket.num_frames, size=size) for part in parts]
     return torch.cat(films)[:count]
@@ -303,8 +317,8 @@ def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -
     """
     seed = _bucket_seed(bucket)
     generator = torch.Generator().manual_seed(seed)
-    scenes = _scenes_for(bucket, recipe.preset, generator)
-    digest = hashlib.sha256(repr((seed, bucket.films, recipe.preset)).encode())
+    scenes = _scenes_for(bucket, recipe, generator)
+    digest = hashlib.sha256(repr((seed, bucket.films, recipe.preset, recipe.richness)).encode())
     for name, tensor in vae.state_dict().items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     path = folder / f"latents-{digest.hexdigest()[:16]}.safetensors"
@@ -391,7 +405,8 @@ def train_dit(
     def loss(generator):
         which = int(torch.multinomial(weights, 1, generator=generator))
         latents, scenes = data[which]
-        chosen = torch.randint(len(scenes), (recipe.buckets[which].batch,), generator=generator)
+        shown = shown_films(len(scenes), recipe, step_of(generator, recipe.dit_train) / recipe.dit_train.steps)
+        chosen = torch.randint(shown.start, shown.stop, (recipe.buckets[which].batch,), generator=generator)
         captions = [caption(scenes[i], _language(generator), generator=generator) for i in chosen.tolist()]
         x0, weight = latents[chosen].float().to(device), None
         if recipe.foreground:

@@ -43,7 +43,7 @@ def test_a_recipe_goes_on_from_a_model_into_the_whole_world(tiny_model, tiny_che
     """All that the recipe "full" adds, in miniature: a start, a reader, a block more, a loss that looks at things."""
     tiny = recipes.RECIPES["tiny"]
     recipe = replace(
-        tiny, preset="full", start=str(tiny_checkpoint), reading=True, text_batch=48, foreground=4.0,
+        tiny, preset="full", start=str(tiny_checkpoint), reading=True, text_batch=48, foreground=4.0, richness=0.25,
         dit=replace(tiny.dit, depth=2), buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[1], films=8)),
         text_train=replace(tiny.text_train, steps=3), dit_train=replace(tiny.dit_train, steps=3),
     )  # fmt: skip
@@ -58,6 +58,18 @@ def test_a_recipe_goes_on_from_a_model_into_the_whole_world(tiny_model, tiny_che
     assert (tmp_path / "sora_mini.safetensors").is_file()
     drift = (model.dit.blocks[0].attn.q.weight - tiny_model.dit.blocks[0].attn.q.weight).norm()
     assert 0 < drift < 0.2 * tiny_model.dit.blocks[0].attn.q.weight.norm()  # it went on; it did not begin anew
+
+
+def test_films_grow_richer_and_so_do_those_that_are_shown():
+    full = recipes.RECIPES["full"]
+    bucket = recipes.Bucket(17, 64, 64, films=400, batch=1, weight=1.0)
+    scenes = recipes._scenes_for(bucket, full, torch.Generator().manual_seed(0))
+    rich = [len(s.things) == 2 or s.background != "paper" or s.things[0].shape in "0123456789" for s in scenes]
+    assert sum(rich[:200]) + 20 < sum(rich[200:])
+    assert recipes.shown_films(400, full, 0.0) == range(200)
+    assert recipes.shown_films(400, full, 1 / 3) == range(100, 300)
+    assert recipes.shown_films(401, full, 1.0) == recipes.shown_films(401, full, 0.7) == range(200, 401)
+    assert recipes.shown_films(400, recipes.RECIPES["starter"], 0.5) == range(400)
 
 
 def test_a_question_without_answers_leaves_the_reader_s_loss_finite(generator):

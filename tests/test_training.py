@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sora_course.kit import checkpoints
-from sora_course.kit.training import Muon, TrainConfig, _schedule, train
+from sora_course.kit.training import Muon, TrainConfig, _schedule, step_of, train
 
 SCRIPT = """
 import os, signal, sys, torch
@@ -98,6 +98,17 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero():
     config = TrainConfig(steps=100, warmup=10, decay=0.5)
     rates = [_schedule(step, config) for step in range(101)]
     assert rates[0] == 0.1 and rates[9:51] == [1.0] * 42 and rates[75] == 0.5 and rates[100] == 0
+
+
+def test_a_loss_can_tell_its_step():
+    config, seen, model = TrainConfig(steps=5, seed=3, save_every=2), [], torch.nn.Linear(2, 1)
+
+    def loss(generator):
+        seen.append(step_of(generator, config))
+        return {"loss": model(torch.randn(4, 2, generator=generator)).square().mean()}
+
+    train(model, loss, config)
+    assert seen == [0, 1, 2, 3, 4]
 
 
 def test_the_model_ends_with_its_average():

@@ -111,10 +111,34 @@ def test_the_training_stream_never_shows_what_is_held_out(preset, generator):
 
 
 def test_the_stills_that_training_shows_are_not_held_out(generator):
-    from sora_course.recipes import Bucket, _scenes_for
+    from sora_course.recipes import RECIPES, Bucket, _scenes_for
 
-    drawn = _scenes_for(Bucket(1, 64, 64, 500, 1, 1.0), "starter", generator)
+    drawn = _scenes_for(Bucket(1, 64, 64, 500, 1, 1.0), RECIPES["starter"], generator)
     assert len(drawn) == 500 and all(may_train(s) and s.things[0].motion == "still" for s in drawn)
+
+
+def test_richness_leads_from_the_starter_to_the_whole_world(generator):
+    def departures(richness):
+        drawn = sample_scenes(600, generator=generator, richness=richness)
+        assert all(may_train(s) for s in drawn)
+        words = PRESETS["starter"]
+        things = [s.things[0] for s in drawn]
+        return [
+            sum(len(s.things) == 2 for s in drawn) / 600,
+            sum(t.shape not in words["shapes"] for t in things) / 600,
+            sum(s.background == "night" for s in drawn) / 600,
+            sum(s.camera != "still" for s in drawn) / 600,
+            sum(t.size == "small" for t in things) / 600,
+        ]
+
+    assert departures(0) == [0] * 5
+    for low, middle, high in zip(departures(0.2), departures(0.6), departures(1)):
+        assert 0 < low < middle < high
+    whole, default = (sample_scenes(50, generator=torch.Generator().manual_seed(1), **kw) for kw in ({"richness": 1}, {}))
+    assert whole == default
+    for bad in ({"richness": 1.5}, {"richness": -0.1}, {"richness": 0, "objects": 2}):
+        with pytest.raises(ValueError, match="richness"):
+            sample_scenes(1, generator=generator, **bad)
 
 
 def test_films_repeat_with_the_seed_and_differ_without():

@@ -191,7 +191,7 @@ def _draw_thing(words: dict[str, tuple[str, ...]], generator, *, size="large", s
     return Thing(_pick(words["colours"], generator), shape, motion, size, speed)
 
 
-def _draw_scene(preset: str, generator) -> Scene:
+def _draw_full_or_starter(preset: str, generator) -> Scene:
     words = PRESETS[preset]
     if preset == "starter":
         return Scene((_draw_thing(words, generator),))
@@ -206,8 +206,42 @@ def _draw_scene(preset: str, generator) -> Scene:
     return Scene((_draw_thing(words, generator, vary=True),), background, camera)
 
 
+def _mix(plain: Scene, rich: Scene, richness: float, generator) -> Scene:
+    """Each word from the rich scene with that probability, else from the plain one; two things come together or not at all.
+
+    Raises:
+        ValueError: the words do not go together.
+    """
+
+    def rich_word() -> bool:
+        return float(torch.rand((), generator=generator)) < richness
+
+    if len(rich.things) == 2:
+        return rich if rich_word() else plain
+    one, other = plain.things[0], rich.things[0]
+    kinds = ("colour", "shape", "motion", "size", "speed")
+    thing = Thing(*(getattr(other if rich_word() else one, kind) for kind in kinds))
+    return Scene((thing,), *(getattr(rich if rich_word() else plain, kind) for kind in ("background", "camera")))
+
+
+def _draw_scene(preset: str, richness: float, generator) -> Scene:
+    rich = _draw_full_or_starter(preset, generator)
+    while richness < 1:
+        try:
+            return _mix(_draw_full_or_starter("starter", generator), rich, richness, generator)
+        except ValueError:  # a circle cannot spin, and what stands still is not slow
+            rich = _draw_full_or_starter(preset, generator)
+    return rich
+
+
 def sample_scenes(
-    n: int, *, generator: torch.Generator, held_out: bool = False, preset: str = "full", objects: int | None = None
+    n: int,
+    *,
+    generator: torch.Generator,
+    held_out: bool = False,
+    preset: str = "full",
+    objects: int | None = None,
+    richness: float = 1.0,
 ) -> list[Scene]:
     """Draw n scenes at random, all from one side of the split.
 
@@ -216,18 +250,22 @@ def sample_scenes(
         held_out: True for combinations that training never shows, False for those that it may.
         preset: "full", or "starter": 8 colours x 6 shapes x 6 motions, one object, large, fast, on paper, camera still.
         objects: 1 or 2 to draw only scenes with so many; None for the preset's own mixture.
+        richness: how much of the preset beyond the starter is used, 0..1: with this probability each word is drawn from the
+            preset, and otherwise from the starter. A curriculum (Bengio et al. 2009) lets it rise.
 
     Raises:
-        ValueError: n is negative, the preset is unknown, or the preset has no scene with so many objects.
+        ValueError: n is negative, the preset is unknown or has no scene with so many objects, or richness is not in 0..1.
     """
     _require(preset, PRESETS, "preset")
+    if not 0 <= richness <= 1 or (richness == 0 and objects == 2):
+        raise ValueError(f"The richness was {richness!r}; it is in 0..1, and above 0 where two objects are wanted.")
     if n < 0:
         raise ValueError(f"The number of scenes was {n}; it must be 0 or more.")
     if objects not in ((None, 1) if preset == "starter" else (None, 1, 2)):
         raise ValueError(f"The {preset} preset has no scenes with {objects} objects; ask for 1, or 2 of the full preset.")
     scenes: list[Scene] = []
     while len(scenes) < n:
-        drawn = _draw_scene(preset, generator)
+        drawn = _draw_scene(preset, richness, generator)
         wanted = is_held_out(drawn) if held_out else may_train(drawn)
         if wanted and objects in (None, len(drawn.things)):
             scenes.append(drawn)

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from . import checkpoints
 
 Loss = Callable[[torch.Generator], dict[str, torch.Tensor]]
+_SEEDS_APART = 1_000_003  # step n of seed s draws from generator s * this + n
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,11 @@ def compile_if_possible(modules) -> bool:
     return True
 
 
+def step_of(generator: torch.Generator, config: TrainConfig) -> int:
+    """The step, from 0, for which `train` made the generator; for a loss that changes as training goes on."""
+    return generator.initial_seed() - config.seed * _SEEDS_APART
+
+
 def _flatten(optimizers: dict[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
     return {
         f"optimizer.{name}.{index}.{key}": value
@@ -226,7 +232,7 @@ def train(
     log = open(Path(folder) / "metrics.jsonl", "a") if folder else None
     try:
         for step in (bar := tqdm(range(done, config.steps), initial=done, total=config.steps, desc=describe)):
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            generator = torch.Generator().manual_seed(config.seed * _SEEDS_APART + step)
             with autocast(device), attention_for_training(device):
                 metrics = loss(generator)
                 metrics["loss"].backward()
