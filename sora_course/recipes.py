@@ -60,7 +60,7 @@ class Recipe:
     compile: bool = False  # the blocks of autoencoder and transformer, while training
     reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
     foreground: float = 0.0  # how much more the loss counts latents that show a thing
-    richness: float = 1.0  # of the first film of each size (see `world.sample_scenes`); it rises to 1 with the last
+    richness: float = 1.0  # of the first film of each size (see `world.sample_scenes`); it rises to 1 with the last, slowly at first
     start: str | None = None  # the model, by file or name, with whose three networks the stages begin
 
 
@@ -99,10 +99,10 @@ RECIPES: dict[str, Recipe] = {
         reading=True,
         text_train=TrainConfig(steps=500, lr=0.005, adamw_lr=5e-4, warmup=20),
         dit=replace(_STARTER.dit, depth=7),
-        dit_train=replace(_STARTER.dit_train, steps=14_500, lr=0.012, adamw_lr=1.2e-3, save_every=1000),
+        dit_train=replace(_STARTER.dit_train, steps=10_500, lr=0.012, adamw_lr=1.2e-3, save_every=1500),
         foreground=4.0,
-        richness=0.25,
-        buckets=(replace(_STARTER_BUCKETS[0], films=64_000), *(replace(b, films=2 * b.films) for b in _STARTER_BUCKETS[1:])),
+        richness=0.05,
+        buckets=(replace(_STARTER_BUCKETS[0], films=51_200), *(replace(b, films=2 * b.films) for b in _STARTER_BUCKETS[1:])),
     ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
@@ -271,7 +271,7 @@ def _scenes_for(bucket: Bucket, recipe: Recipe, generator) -> list[world.Scene]:
     """Scenes that training may show, richer and richer as the recipe says; for stills, scenes in which nothing moves."""
     scenes: list[world.Scene] = []
     while len(scenes) < bucket.films:
-        richness = recipe.richness + (1 - recipe.richness) * len(scenes) / bucket.films
+        richness = recipe.richness + (1 - recipe.richness) * (len(scenes) / bucket.films) ** 2
         (scene,) = world.sample_scenes(1, generator=generator, preset=recipe.preset, richness=richness)
         scene = world.as_still(scene) if bucket.num_frames == 1 else scene
         if world.may_train(scene):

@@ -64,7 +64,7 @@ def test_films_grow_richer_and_so_do_those_that_are_shown():
     full = recipes.RECIPES["full"]
     bucket = recipes.Bucket(17, 64, 64, films=400, batch=1, weight=1.0)
     scenes = recipes._scenes_for(bucket, full, torch.Generator().manual_seed(0))
-    rich = [len(s.things) == 2 or s.background != "paper" or s.things[0].shape in "0123456789" for s in scenes]
+    rich = [len(s.things) == 2 or s.background != "paper" or s.things[0].size == "small" for s in scenes]
     assert sum(rich[:200]) + 20 < sum(rich[200:])
     assert recipes.shown_films(400, full, 0.0) == range(200)
     assert recipes.shown_films(400, full, 1 / 3) == range(100, 300)

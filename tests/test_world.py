@@ -125,13 +125,14 @@ def test_richness_leads_from_the_starter_to_the_whole_world(generator):
         things = [s.things[0] for s in drawn]
         return [
             sum(len(s.things) == 2 for s in drawn) / 600,
-            sum(t.shape not in words["shapes"] for t in things) / 600,
+            sum(t.motion not in words["motions"] for t in things) / 600,
             sum(s.background == "night" for s in drawn) / 600,
             sum(s.camera != "still" for s in drawn) / 600,
             sum(t.size == "small" for t in things) / 600,
         ]
 
     assert departures(0) == [0] * 5
+    assert {s.things[0].shape for s in sample_scenes(300, generator=generator, richness=0)} == set(SHAPES)
     for low, middle, high in zip(departures(0.2), departures(0.6), departures(1)):
         assert 0 < low < middle < high
     whole, default = (sample_scenes(50, generator=torch.Generator().manual_seed(1), **kw) for kw in ({"richness": 1}, {}))

@@ -207,7 +207,9 @@ def _draw_full_or_starter(preset: str, generator) -> Scene:
 
 
 def _mix(plain: Scene, rich: Scene, richness: float, generator) -> Scene:
-    """Each word from the rich scene with that probability, else from the plain one; two things come together or not at all.
+    """The rich scene's shape; each other word from the rich scene with that probability, else from the plain one.
+
+    Two things come together or not at all.
 
     Raises:
         ValueError: the words do not go together.
@@ -219,8 +221,8 @@ def _mix(plain: Scene, rich: Scene, richness: float, generator) -> Scene:
     if len(rich.things) == 2:
         return rich if rich_word() else plain
     one, other = plain.things[0], rich.things[0]
-    kinds = ("colour", "shape", "motion", "size", "speed")
-    thing = Thing(*(getattr(other if rich_word() else one, kind) for kind in kinds))
+    words = {kind: getattr(other if rich_word() else one, kind) for kind in ("colour", "motion", "size", "speed")}
+    thing = Thing(shape=other.shape, **words)
     return Scene((thing,), *(getattr(rich if rich_word() else plain, kind) for kind in ("background", "camera")))
 
 
@@ -250,8 +252,8 @@ def sample_scenes(
         held_out: True for combinations that training never shows, False for those that it may.
         preset: "full", or "starter": 8 colours x 6 shapes x 6 motions, one object, large, fast, on paper, camera still.
         objects: 1 or 2 to draw only scenes with so many; None for the preset's own mixture.
-        richness: how much of the preset beyond the starter is used, 0..1: with this probability each word is drawn from the
-            preset, and otherwise from the starter. A curriculum (Bengio et al. 2009) lets it rise.
+        richness: how much of the preset beyond the starter is used, 0..1: with this probability each word but the shape is
+            drawn from the preset, and otherwise from the starter. A curriculum (Bengio et al. 2009) lets it rise.
 
     Raises:
         ValueError: n is negative, the preset is unknown or has no scene with so many objects, or richness is not in 0..1.
