@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -377,6 +378,15 @@ def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict
     return checkpoints.load(path)
 
 
+def _go_on_only_with(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe down beside the training state, or refuse to go on with what another recipe began."""
+    path, ours = folder / "recipe.json", json.dumps(asdict(recipe), indent=1)
+    if path.exists() and path.read_text() != ours:
+        raise ValueError(f"{folder} was begun with another recipe; name another folder, or delete it to start anew.")
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.save_atomically(path, lambda p: p.write_text(ours))
+
+
 def train_dit(
     recipe: Recipe, folder: Path, *, name: str, device: str = "cpu", every: Callable[[TextToVideo, int, float], None] | None = None
 ) -> TextToVideo:
@@ -384,8 +394,12 @@ def train_dit(
 
     Args:
         every: called with (model, steps, seconds) at each checkpoint, with averaged weights in place.
+
+    Raises:
+        ValueError: an earlier stage is missing, or the folder holds what another recipe began.
     """
     (vae_tensors, vae_config), (text_tensors, text_config) = (_load_stage(folder, s) for s in ("vae", "text"))
+    _go_on_only_with(recipe, folder / "dit")
     torch.manual_seed(recipe.dit_train.seed)
     config = {
         "preset": recipe.preset, "recipe": name, **text_config, "vae": vae_config, "dit": asdict(recipe.dit),

@@ -56,6 +56,8 @@ def test_a_recipe_goes_on_from_a_model_into_the_whole_world(tiny_model, tiny_che
     assert len(model.dit.blocks) == 2 and model.config["preset"] == "full"
     assert all(torch.equal(text[name], tensor) for name, tensor in model.text.state_dict().items())
     assert (tmp_path / "sora_mini.safetensors").is_file()
+    with pytest.raises(ValueError, match="another recipe"):
+        recipes.train_dit(replace(recipe, foreground=1.0), tmp_path, name="mini")
     drift = (model.dit.blocks[0].attn.q.weight - tiny_model.dit.blocks[0].attn.q.weight).norm()
     assert 0 < drift < 0.2 * tiny_model.dit.blocks[0].attn.q.weight.norm()  # it went on; it did not begin anew
 
