@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +16,8 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-from tqdm.auto import tqdm
 
+from .buckets import Bucket, backdrops, encode_bucket, foreground, shown_films
 from .kit import checkpoints, world
 from .kit.captions import caption
 from .kit.training import TrainConfig, autocast, compile_if_possible, step_of, train
@@ -28,18 +27,6 @@ from .text import Reader, TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
 from .video_dit import VideoDiT, VideoDiTConfig
 from .video_vae import ResidualBlock, VideoVAE, VideoVAEConfig
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Films of one size: how many are encoded, how many make a batch, and how often a batch is of this size."""
-
-    num_frames: int
-    height: int
-    width: int
-    films: int
-    batch: int
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ class Recipe:
     compile: bool = False  # the blocks of autoencoder and transformer, while training
     reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
     foreground: float = 0.0  # how much more the loss counts latents that show a thing
-    richness: float = 1.0  # of the first film of each size (see `world.sample_scenes`); it rises to 1 with the last, slowly at first
+    richness: float = 1.0  # of the first film of each size; it rises to 1 with the last (see `buckets.scenes_for`)
     start: str | None = None  # the model, by file or name, with whose three networks the stages begin
 
 
@@ -268,98 +255,6 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
 
 
 # DiT -----------------------------------------------------------------------------------------------------------------
-def _scenes_for(bucket: Bucket, recipe: Recipe, generator) -> list[world.Scene]:
-    """Scenes that training may show, richer and richer as the recipe says; for stills, scenes in which nothing moves."""
-    scenes: list[world.Scene] = []
-    while len(scenes) < bucket.films:
-        richness = recipe.richness + (1 - recipe.richness) * (len(scenes) / bucket.films) ** 2
-        (scene,) = world.sample_scenes(1, generator=generator, preset=recipe.preset, richness=richness)
-        scene = world.as_still(scene) if bucket.num_frames == 1 else scene
-        if world.may_train(scene):
-            scenes.append(scene)
-    return scenes
-
-
-def shown_films(films: int, recipe: Recipe, progress: float) -> range:
-    """Which of a bucket's films are shown after that share of the training, 0..1.
-
-    All of them, unless they grow richer: then half of them, first the plainest, and from two thirds of the way on the richest.
-    """
-    if recipe.richness == 1:
-        return range(films)
-    first = int(min(1.0, 1.5 * progress) * (films // 2))
-    return range(first, first + films - films // 2)
-
-
-def _bucket_seed(bucket: Bucket) -> int:
-    return 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
-
-
-def training_films(recipe: Recipe, count: int) -> torch.Tensor:
-    """The first films (count, 3, t, h, w) of the recipe's first bucket, drawn again as training drew them.
-
-    Raises:
-        ValueError: the bucket has fewer.
-    """
-    bucket = recipe.buckets[0]
-    if not 0 < count <= bucket.films:
-        raise ValueError(f"This recipe trains on {bucket.films} films of that size, and {count} were asked for.")
-    generator = torch.Generator().manual_seed(_bucket_seed(bucket))
-    scenes, size = _scenes_for(bucket, recipe, generator), (bucket.height, bucket.width)
-    parts = [scenes[i : i + 32] for i in range(0, count, 32)]  # as many at a time as when they were encoded
-    films = [world.render(part, generator=generator, num_frames=bucket.num_frames, size=size) for part in parts]
-    return torch.cat(films)[:count]
-
-
-def encode_bucket(vae: VideoVAE, bucket: Bucket, recipe: Recipe, folder: Path) -> tuple[torch.Tensor, list[world.Scene]]:
-    """The bucket's films as normalised latents (films, c, t, h, w) in half precision, and their scenes.
-
-    Encoded once; a file in the folder keeps the latents, under a name that changes with the VAE and the bucket.
-    """
-    seed = _bucket_seed(bucket)
-    generator = torch.Generator().manual_seed(seed)
-    scenes = _scenes_for(bucket, recipe, generator)
-    digest = hashlib.sha256(repr((seed, bucket.films, recipe.preset, recipe.richness)).encode())
-    for name, tensor in vae.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    path = folder / f"latents-{digest.hexdigest()[:16]}.safetensors"
-    if path.exists():
-        return checkpoints.load(path)[0]["latents"], scenes
-    latents, size = [], (bucket.height, bucket.width)
-    what = f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
-    for i in tqdm(range(0, len(scenes), 32), desc=what):
-        films = world.render(scenes[i : i + 32], generator=generator, num_frames=bucket.num_frames, size=size)
-        with torch.no_grad(), autocast(vae.latent_std.device):
-            latents.append(vae.encode(films.to(vae.latent_std.device)).half().cpu())
-    latents = torch.cat(latents)
-    checkpoints.save(path, {"latents": latents}, {"bucket": asdict(bucket)})
-    return latents, scenes
-
-
-@torch.no_grad()
-def backdrops(vae: VideoVAE, bucket: Bucket) -> dict[tuple[str, str], torch.Tensor]:
-    """Latents (c, t, h, w) of films in which nothing is but the background, for each background and move of the camera."""
-    kinds = [(background, camera) for background in world.BACKGROUNDS for camera in world.CAMERAS]
-    films = [world.backdrop(*kind, bucket.num_frames, bucket.height, bucket.width) for kind in kinds]
-    with autocast(vae.latent_std.device):
-        return dict(zip(kinds, vae.encode(torch.stack(films).to(vae.latent_std.device)).float()))
-
-
-def foreground(latents: torch.Tensor, empty: torch.Tensor, strength: float) -> torch.Tensor:
-    """How much each place counts in the loss: 1 where a film looks as it would without things, up to 1 + strength elsewhere.
-
-    A thing fills few latents, and a small one very few; most of an even loss is about paper.
-
-    Args:
-        latents, empty: of films and of their backdrops, normalised, (b, c, t, h, w).
-
-    Returns:
-        (b, 1, t, h, w).
-    """
-    difference = (latents - empty).pow(2).mean(1, keepdim=True)
-    return 1 + strength * difference / (difference + 0.3)
-
-
 def grow_from(dit: VideoDiT, smaller: dict[str, torch.Tensor]) -> None:
     """Fill a transformer with the weights of one of fewer blocks, or as many.
 
@@ -412,14 +307,15 @@ def train_dit(
     if recipe.start:
         grow_from(model.dit, _start(recipe, "dit"))
     model.to(device)
-    data = [encode_bucket(model.vae, bucket, recipe, folder) for bucket in recipe.buckets]
+    data = [encode_bucket(model.vae, bucket, folder, preset=recipe.preset, richness=recipe.richness) for bucket in recipe.buckets]
     empty = [backdrops(model.vae, bucket) for bucket in recipe.buckets] if recipe.foreground else []
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
 
     def loss(generator):
         which = int(torch.multinomial(weights, 1, generator=generator))
         latents, scenes = data[which]
-        shown = shown_films(len(scenes), recipe, step_of(generator, recipe.dit_train) / recipe.dit_train.steps)
+        progress = step_of(generator, recipe.dit_train) / recipe.dit_train.steps
+        shown = shown_films(len(scenes), richness=recipe.richness, progress=progress)
         chosen = torch.randint(shown.start, shown.stop, (recipe.buckets[which].batch,), generator=generator)
         captions = [caption(scenes[i], _language(generator), generator=generator) for i in chosen.tolist()]
         x0, weight = latents[chosen].float().to(device), None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 
-from . import recipes
+from . import buckets, recipes
 from .kit import variety, world
 from .kit.evaluation import held_out_prompts
 from .sora import TextToVideo
@@ -23,14 +25,16 @@ def measure_variety(model: TextToVideo, generate: variety.Generate, *, prompts: 
     """
     preset, recipe = model.config["preset"], recipes.recipe_named(model.config["recipe"])
     scenes, texts = held_out_prompts(prompts, preset=preset, seed=1)
-    known, generator = min(known, recipe.buckets[0].films), torch.Generator().manual_seed(7)
+    bucket, drawn = recipe.buckets[0], {"preset": preset, "richness": recipe.richness}
+    known, generator = min(known, bucket.films), torch.Generator().manual_seed(7)
 
     def true(drawn: list[world.Scene]) -> torch.Tensor:
         parts = [drawn[i : i + 100] for i in range(0, len(drawn), 100)]
         return torch.cat([variety.thumbnails(world.render(part, generator=generator)) for part in parts])
 
-    fresh = true(world.sample_scenes(known, generator=generator, preset=preset))
-    trained = torch.cat([variety.thumbnails(part) for part in recipes.training_films(recipe, known).split(100)])
+    fresh = true(list(islice(buckets.scenes_for(bucket, generator=generator, **drawn), known)))  # as rich as the seen ones
+    seen = buckets.training_films(bucket, known, **drawn)
+    trained = torch.cat([variety.thumbnails(part) for part in seen.split(100)])
     batches = torch.arange(len(texts)).split(32)
     films = {"model": torch.cat([variety.thumbnails(generate([texts[i] for i in part], part.tolist())) for part in batches])}
     films["world"] = true(scenes)

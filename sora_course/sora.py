@@ -235,7 +235,7 @@ class TextToVideo(nn.Module):
         """Flow-matching loss of one batch of normalised latents (b, c, t, h, w) with their captions.
 
         Times are logit-normal, `drop` is how often the text is hidden, for guidance, `draw_known` decides what is given, and
-        `weight`, (b, 1, t, h, w), says how much each place counts (see `recipes.foreground`).
+        `weight`, (b, 1, t, h, w), says how much each place counts (see `buckets.foreground`).
         A moving object fills many latents, which tell of it together even under heavy noise, so that place and motion are
         settled near t = 1: hence a mean above 0 (Esser et al. 2024, section 5.3.2, say the same of large pictures).
         """

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sora_course import recipes
+from sora_course import buckets, recipes
 from sora_course.text import Reader
 from sora_course.video_dit import VideoDiT, VideoDiTConfig
 
@@ -28,13 +28,13 @@ def test_things_count_more_than_what_lies_behind_them():
     empty = torch.zeros(1, 4, 1, 2, 2)
     film = empty.clone()
     film[:, :, 0, 0, 0] = 10.0
-    weight = recipes.foreground(film, empty, 8.0)
+    weight = buckets.foreground(film, empty, 8.0)
     assert weight.shape == (1, 1, 1, 2, 2) and weight[0, 0, 0, 0, 0] == pytest.approx(9, abs=0.1)
     assert (weight.flatten()[1:] == 1).all()
 
 
 def test_every_backdrop_is_there(tiny_model):
-    found = recipes.backdrops(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
+    found = buckets.backdrops(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
     assert len(found) == 10 and {latents.shape for latents in found.values()} == {(8, 3, 8, 12)}
     assert not torch.allclose(found["night", "still"], found["night", "zoom in"], atol=1e-3)
 
@@ -63,15 +63,15 @@ def test_a_recipe_goes_on_from_a_model_into_the_whole_world(tiny_model, tiny_che
 
 
 def test_films_grow_richer_and_so_do_those_that_are_shown():
-    full = recipes.RECIPES["full"]
-    bucket = recipes.Bucket(17, 64, 64, films=400, batch=1, weight=1.0)
-    scenes = recipes._scenes_for(bucket, full, torch.Generator().manual_seed(0))
+    bucket = buckets.Bucket(17, 64, 64, films=400, batch=1, weight=1.0)
+    scenes = list(buckets.scenes_for(bucket, preset="full", richness=0.05, generator=torch.Generator().manual_seed(0)))
     rich = [len(s.things) == 2 or s.background != "paper" or s.things[0].size == "small" for s in scenes]
     assert sum(rich[:200]) + 20 < sum(rich[200:])
-    assert recipes.shown_films(400, full, 0.0) == range(200)
-    assert recipes.shown_films(400, full, 1 / 3) == range(100, 300)
-    assert recipes.shown_films(401, full, 1.0) == recipes.shown_films(401, full, 0.7) == range(200, 401)
-    assert recipes.shown_films(400, recipes.RECIPES["starter"], 0.5) == range(400)
+    assert buckets.shown_films(400, richness=0.05, progress=0.0) == range(200)
+    assert buckets.shown_films(400, richness=0.05, progress=1 / 3) == range(100, 300)
+    assert buckets.shown_films(401, richness=0.05, progress=0.7) == range(200, 401)
+    assert buckets.shown_films(401, richness=0.05, progress=1.0) == range(200, 401)
+    assert buckets.shown_films(400, richness=1, progress=0.5) == range(400)
 
 
 def test_a_question_without_answers_leaves_the_reader_s_loss_finite(generator):

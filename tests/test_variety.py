@@ -43,15 +43,16 @@ def test_copies_are_found():
 
 
 def test_training_films_are_those_that_were_encoded(tmp_path):
-    from sora_course import recipes
+    from sora_course import buckets, recipes
     from sora_course.video_vae import VideoVAE
 
     torch.manual_seed(0)
     recipe = recipes.RECIPES["tiny"]
+    drawn = {"preset": recipe.preset, "richness": recipe.richness}
     vae = VideoVAE(recipe.vae).eval()
-    latents, _ = recipes.encode_bucket(vae, recipe.buckets[0], recipe, tmp_path)
+    latents, _ = buckets.encode_bucket(vae, recipe.buckets[0], tmp_path, **drawn)
     with torch.no_grad():
-        again = vae.encode(recipes.training_films(recipe, 5))
+        again = vae.encode(buckets.training_films(recipe.buckets[0], 5, **drawn))
     assert torch.allclose(latents[:5].float(), again, atol=0.05)
-    with pytest.raises(ValueError, match="trains on 16 films"):
-        recipes.training_films(recipe, 17)
+    with pytest.raises(ValueError, match="holds 16 films"):
+        buckets.training_films(recipe.buckets[0], 17, **drawn)

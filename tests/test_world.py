@@ -111,9 +111,9 @@ def test_the_training_stream_never_shows_what_is_held_out(preset, generator):
 
 
 def test_the_stills_that_training_shows_are_not_held_out(generator):
-    from sora_course.recipes import RECIPES, Bucket, _scenes_for
+    from sora_course.buckets import Bucket, scenes_for
 
-    drawn = _scenes_for(Bucket(1, 64, 64, 500, 1, 1.0), RECIPES["starter"], generator)
+    drawn = list(scenes_for(Bucket(1, 64, 64, 500, 1, 1.0), preset="starter", richness=1.0, generator=generator))
     assert len(drawn) == 500 and all(may_train(s) and s.things[0].motion == "still" for s in drawn)
 
 

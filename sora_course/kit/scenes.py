@@ -191,7 +191,7 @@ def _draw_thing(words: dict[str, tuple[str, ...]], generator, *, size="large", s
     return Thing(_pick(words["colours"], generator), shape, motion, size, speed)
 
 
-def _draw_full_or_starter(preset: str, generator) -> Scene:
+def _draw_of(preset: str, generator) -> Scene:
     words = PRESETS[preset]
     if preset == "starter":
         return Scene((_draw_thing(words, generator),))
@@ -227,12 +227,12 @@ def _mix(plain: Scene, rich: Scene, richness: float, generator) -> Scene:
 
 
 def _draw_scene(preset: str, richness: float, generator) -> Scene:
-    rich = _draw_full_or_starter(preset, generator)
+    rich = _draw_of(preset, generator)
     while richness < 1:
         try:
-            return _mix(_draw_full_or_starter("starter", generator), rich, richness, generator)
+            return _mix(_draw_of("starter", generator), rich, richness, generator)
         except ValueError:  # a circle cannot spin, and what stands still is not slow
-            rich = _draw_full_or_starter(preset, generator)
+            rich = _draw_of(preset, generator)
     return rich
 
 
