@@ -77,20 +77,30 @@ _STARTER = Recipe(
     compile=True,
 )
 
+# From simple to rich: the starter, one block deeper, goes on into the whole world, a few new words at a time.
+_FULL = replace(
+    _STARTER,
+    preset="full",
+    start="sora_starter",
+    reading=True,
+    text_train=TrainConfig(steps=500, lr=0.005, adamw_lr=5e-4, warmup=20),
+    dit=replace(_STARTER.dit, depth=7),
+    dit_train=replace(_STARTER.dit_train, steps=10_500, lr=0.012, adamw_lr=1.2e-3, save_every=1500),
+    foreground=4.0,
+    richness=0.05,
+    buckets=(replace(_STARTER_BUCKETS[0], films=51_200), *(replace(b, films=2 * b.films) for b in _STARTER_BUCKETS[1:])),
+)
+
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
-    # From simple to rich: the starter, one block deeper, goes on into the whole world, a few new words at a time.
-    "full": replace(
-        _STARTER,
-        preset="full",
-        start="sora_starter",
-        reading=True,
-        text_train=TrainConfig(steps=500, lr=0.005, adamw_lr=5e-4, warmup=20),
-        dit=replace(_STARTER.dit, depth=7),
-        dit_train=replace(_STARTER.dit_train, steps=10_500, lr=0.012, adamw_lr=1.2e-3, save_every=1500),
-        foreground=4.0,
-        richness=0.05,
-        buckets=(replace(_STARTER_BUCKETS[0], films=51_200), *(replace(b, films=2 * b.films) for b in _STARTER_BUCKETS[1:])),
+    "full": _FULL,
+    # Where that ends, on: new films, all of them of the whole world; the text encoder stays.
+    "full_on": replace(
+        _FULL,
+        start="runs/full/sora_full.safetensors",
+        richness=1.0,
+        text_train=replace(_FULL.text_train, steps=0),
+        dit_train=replace(_FULL.dit_train, steps=13_000, save_every=1300),
     ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(

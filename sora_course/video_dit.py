@@ -88,6 +88,18 @@ class Attention(nn.Module):
         return self.proj(rearrange(x, "b h n d -> b n (h d)"))
 
 
+class GELU(nn.Module):
+    """GELU in its tanh form (Hendrycks & Gimpel 2016, section 2).
+
+    Compiled, it is written with a sigmoid, tanh(u) = 2 sigmoid(2 u) - 1, for which compilers have code several times faster.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            return x * torch.sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+        return F.gelu(x, approximate="tanh")
+
+
 class VideoDiTBlock(nn.Module):
     """adaLN around self-attention and MLP (DiT, figure 3), with cross-attention to the text between them.
 
@@ -102,7 +114,7 @@ class VideoDiTBlock(nn.Module):
         self.norm_text = nn.LayerNorm(d, eps=1e-6)
         self.attn = Attention(d, config.num_heads)
         self.cross = Attention(d, config.num_heads, config.text_size)
-        self.mlp = nn.Sequential(nn.Linear(d, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, d))
+        self.mlp = nn.Sequential(nn.Linear(d, inner), GELU(), nn.Linear(inner, d))
         zero_init(self.cross.proj)
         if config.conditioning == "adaln_zero":
             self.ada_ln = zero_init(nn.Sequential(nn.SiLU(), nn.Linear(d, 6 * d)))

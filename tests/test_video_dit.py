@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from sora_course.unet import sincos
 from sora_course.video_dit import VideoDiT, VideoDiTBlock, VideoDiTConfig, grid_positions, rotary_angles, rotate
@@ -132,3 +133,17 @@ def test_configs_that_contradict_themselves():
 def test_sizes_it_cannot_cut(dit, generator):
     with pytest.raises(ValueError, match="5x6.*2x2"):
         dit(**inputs(generator, h=5))
+
+
+def test_gelu_is_the_same_when_compiled():
+    from sora_course.video_dit import GELU
+
+    x, seen = torch.linspace(-6, 6, 101), []
+
+    def backend(graph, inputs):
+        seen.append([str(node.target) for node in graph.graph.nodes])
+        return graph
+
+    assert torch.equal(GELU()(x), F.gelu(x, approximate="tanh"))
+    assert torch.allclose(torch.compile(GELU(), backend=backend)(x), F.gelu(x, approximate="tanh"), atol=1e-6)
+    assert "sigmoid" in str(seen)

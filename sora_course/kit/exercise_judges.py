@@ -472,3 +472,33 @@ def cut(answer):
     for film, size, wanted in cases:
         got = tuple(_call(answer, film, size))
         assert got == wanted, f"from {film} for {size} it is (top, left, height, width) = {wanted}, and yours is {got}"
+
+
+@_exercise
+def two_texts(answer):
+    """Euler's method, with a text of its own for each part of the frame."""
+    import torch
+
+    generator, times = torch.Generator().manual_seed(0), torch.tensor([1.0, 0.7, 0.2, 0.0])
+    halves = torch.tensor([[[1.0, 1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0, 1.0]]]).expand(2, 3, 4)
+    overlapping = torch.tensor([[[1.0, 1.0, 0.0]], [[0.0, 1.0, 1.0]], [[0.0, 1.0, 0.0]]]).expand(3, 2, 3)
+    for regions, name in ((halves, "two halves"), (overlapping, "regions that overlap")):
+        start, calls = torch.randn(2, 4, 3, *regions.shape[1:], generator=generator), []
+
+        def velocity(x, t, i):
+            assert t.shape == (2,), f"velocity takes one time for each sample, (2,), and you gave {tuple(t.shape)}"
+            calls.append((round(float(t[0]), 3), i))
+            return (i + 1) * x * t.view(2, 1, 1, 1, 1) + i
+
+        wanted, n = start.clone(), len(regions)
+        for t, t_next in zip(times, times[1:]):
+            mean = sum(regions[i] * ((i + 1) * wanted * t + i) for i in range(n)) / sum(regions)
+            wanted = wanted + (t_next - t) * mean
+        got = _call(answer, velocity, start.clone(), regions.clone(), times)
+        asked = [(round(float(t), 3), i) for t in times[:-1] for i in range(n)]
+        assert sorted(calls) == sorted(asked), (
+            f"with {n} texts and {len(times) - 1} steps each text is asked once a step, at the step's first time: "
+            f"{len(asked)} questions, and you asked {len(calls)}"
+        )
+        assert got.shape == start.shape, f"the film's latents stay {tuple(start.shape)}, and yours are {tuple(got.shape)}"
+        assert torch.allclose(got, wanted, atol=1e-5), f"with {name} the result is not that of Euler's method on the texts' mean"

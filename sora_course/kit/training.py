@@ -194,6 +194,7 @@ def train(
     """
     optimizers = _optimizers(model, config)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     device = next(model.parameters()).device
     history, done, before = [], 0, 0.0
     state_path = Path(folder) / "state.safetensors" if folder else None
@@ -246,7 +247,8 @@ def train(
             with torch.no_grad():
                 keep = min(config.ema, (step + 1) / (step + 10))  # a short memory while all is still new
                 for name, value in model.state_dict().items():
-                    average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
+                    if name not in frozen:
+                        average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
             row = {"step": step + 1, "seconds": round(before + time.perf_counter() - start, 2), "lr": factor}
             row |= {key: float(value.detach()) for key, value in metrics.items()}
             if not math.isfinite(row["loss"]):
