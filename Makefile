@@ -1,4 +1,4 @@
-# make lab | make test | make video PROMPT="a red circle moves right"
+# make setup | make lab | make test | make video PROMPT="a red circle moves right"
 # TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu takes PyTorch's smaller CPU builds (Linux).
 
 PYTHON ?= python3
@@ -8,8 +8,9 @@ export PROMPT
 
 .PHONY: help setup lab test video
 help:
+	@echo "make setup                    set up .venv, and nothing more"
 	@echo "make lab                      open the course in JupyterLab"
-	@echo "make test                     check everything, the notebooks too"
+	@echo "make test                     check an unchanged clone, the notebooks too"
 	@echo "make video PROMPT=\"...\"       turn a sentence into an mp4"
 
 .venv/.ready: pyproject.toml

@@ -162,7 +162,7 @@ def main() -> None:
 
     tokenizer = Tokenizer(vocabulary())
     model = Model(len(tokenizer.vocabulary))
-    compile_if_possible(model.dit.blocks)
+    compile_if_possible(model.dit.blocks, "cpu")
 
     def loss(generator):
         chosen = torch.randint(FILMS, (BATCH,), generator=generator)

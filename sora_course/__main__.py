@@ -60,7 +60,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
 
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
-    p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default), 'full', or 'tiny', to try it out")
+    p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default), 'full', 'full_on' after it, or 'tiny' to try it out")
     p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
     p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
@@ -108,18 +108,6 @@ def _load(name: str | None):
     return TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
 
 
-def _device(asked: str | None) -> str:
-    """Where to train: as asked, else a CUDA GPU if there is one, else the CPU."""
-    import torch
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if asked is None:
-        return "cuda" if there["cuda"] else "cpu"
-    if not there[asked]:
-        raise ValueError(f"Torch finds no {asked} on this machine; leave out --device, or name cpu.")
-    return asked
-
-
 def _default_target(prompt: str, seed: int) -> Path:
     Path("videos").mkdir(exist_ok=True)
     name = re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")[:80]
@@ -165,8 +153,9 @@ def _generate(a: argparse.Namespace) -> None:
 
 def _train(a: argparse.Namespace) -> None:
     from . import recipes
+    from .kit.training import training_device
 
-    device = _device(a.device)
+    device = training_device(a.device)
     recipe = recipes.recipe_named(a.recipe)
     folder = a.folder or Path("runs") / a.recipe
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,10 +174,11 @@ def _train(a: argparse.Namespace) -> None:
 def _finetune(a: argparse.Namespace) -> None:
     from .finetune import finetune
     from .kit import films
+    from .kit.training import training_device
 
     if not re.fullmatch(r"[\w-]+", a.name):
         raise ValueError(f"A name has letters, digits, - and _, and {a.name!r} has others.")
-    device, model = _device(a.device), _load(a.checkpoint)
+    device, model = training_device(a.device), _load(a.checkpoint)
     clips, summary = films.read_folder(a.films, num_frames=a.frames, skip=a.skip)
     print(summary)
     folder = a.folder or Path("runs") / a.name

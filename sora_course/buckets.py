@@ -5,7 +5,6 @@ Each bucket holds films of one size. They are drawn from a seed, so that a test 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,19 +60,12 @@ def _bucket_seed(bucket: Bucket) -> int:
     return 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
 
 
-def training_films(bucket: Bucket, count: int, *, preset: str, richness: float) -> torch.Tensor:
-    """The first films (count, 3, t, h, w) of the bucket, drawn again as training drew them.
-
-    Raises:
-        ValueError: the bucket has fewer.
-    """
-    if not 0 < count <= bucket.films:
-        raise ValueError(f"The bucket holds {bucket.films} films, and {count} were asked for.")
+def training_films(bucket: Bucket, *, preset: str, richness: float) -> tuple[list[world.Scene], Iterator[torch.Tensor]]:
+    """The bucket's scenes, and their films (b, 3, t, h, w), in order, up to 32 at a time; the same at every call."""
     generator = torch.Generator().manual_seed(_bucket_seed(bucket))
-    scenes, size = list(scenes_for(bucket, preset=preset, richness=richness, generator=generator)), (bucket.height, bucket.width)
-    parts = [scenes[i : i + 32] for i in range(0, count, 32)]  # as many at a time as when they were encoded
-    films = [world.render(part, generator=generator, num_frames=bucket.num_frames, size=size) for part in parts]
-    return torch.cat(films)[:count]
+    scenes = list(scenes_for(bucket, preset=preset, richness=richness, generator=generator))
+    parts, size = (scenes[i : i + 32] for i in range(0, len(scenes), 32)), (bucket.height, bucket.width)
+    return scenes, (world.render(part, generator=generator, num_frames=bucket.num_frames, size=size) for part in parts)
 
 
 def encode_bucket(
@@ -81,23 +73,16 @@ def encode_bucket(
 ) -> tuple[torch.Tensor, list[world.Scene]]:
     """The bucket's films as normalised latents (films, c, t, h, w) in half precision, and their scenes.
 
-    Encoded once; a file in the folder keeps the latents, under a name that changes with the VAE and the bucket.
+    Encoded once; a file in the folder keeps the latents, under a name that changes with the VAE and the scenes.
     """
-    seed = _bucket_seed(bucket)
-    generator = torch.Generator().manual_seed(seed)
-    scenes = list(scenes_for(bucket, preset=preset, richness=richness, generator=generator))
-    digest = hashlib.sha256(repr((seed, bucket.films, preset, richness)).encode())
-    for name, tensor in vae.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    path = folder / f"latents-{digest.hexdigest()[:16]}.safetensors"
+    scenes, films = training_films(bucket, preset=preset, richness=richness)
+    path = folder / f"latents-{checkpoints.digest(vae.state_dict(), repr((bucket, scenes)))[:16]}.safetensors"
     if path.exists():
         return checkpoints.load(path)[0]["latents"], scenes
-    latents, size = [], (bucket.height, bucket.width)
-    what = f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
-    for i in tqdm(range(0, len(scenes), 32), desc=what):
-        films = world.render(scenes[i : i + 32], generator=generator, num_frames=bucket.num_frames, size=size)
+    latents, what = [], f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
+    for part in tqdm(films, desc=what, total=-(-len(scenes) // 32)):
         with torch.no_grad(), autocast(vae.latent_std.device):
-            latents.append(vae.encode(films.to(vae.latent_std.device)).half().cpu())
+            latents.append(vae.encode(part.to(vae.latent_std.device)).half().cpu())
     latents = torch.cat(latents)
     checkpoints.save(path, {"latents": latents}, {"bucket": asdict(bucket)})
     return latents, scenes

@@ -52,8 +52,11 @@ def finetune(
     a batch: each batch is of one shape, drawn as often as there are clips of it.
 
     Raises:
-        ValueError: a caption is too long, or the folder holds a save of other clips, settings, or of another model to begin with.
+        ValueError: a caption is too long, or the folder holds a save of other clips, settings, or of another model to begin with,
+            or the training of a recipe.
     """
+    if (folder / "recipe.json").exists():
+        raise ValueError(f"{folder} holds the training of a recipe, whose model this would overwrite; choose another name or folder.")
     model = with_words(model, [clip.caption for clip in clips]).to(device)
     model.requires_grad_(False)
     model.dit.requires_grad_(True)
@@ -74,7 +77,7 @@ def finetune(
         return model.loss(torch.stack([latents[i] for i in chosen]), captions, generator=generator)
 
     seen = [(clip.caption, clip.shape, int(clip.video.sum())) for clip in clips]
-    begun = [float(tensor.double().sum()) for tensor in model.state_dict().values()]
+    begun = [float(tensor.cpu().double().sum()) for tensor in model.state_dict().values()]
     seed = zlib.crc32(repr((seen, begun, batch)).encode())  # so that a save of other clips or of another model is told apart
     config = TrainConfig(
         steps=steps, seed=seed % 10_000, lr=0.005, adamw_lr=5e-4, warmup=20, decay=1.0, ema=0.99, save_every=min(100, max(1, steps // 4))

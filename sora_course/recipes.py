@@ -136,6 +136,16 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def _go_on_only_with(folder: Path, recipe: Recipe, parts: dict[str, str] | None = None) -> None:
+    """Write down what a training begins with, or refuse to go on from what began with something else."""
+    path, ours = folder / "recipe.json", json.dumps({"recipe": asdict(recipe), "parts": parts}, indent=1)
+    if path.exists() and path.read_text() != ours:
+        of = "recipe, autoencoder or text encoder" if parts else "recipe"
+        raise ValueError(f"{folder} was begun with another {of}; name another folder, or delete it to start anew.")
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.save_atomically(path, lambda p: p.write_text(ours))
+
+
 # VAE -----------------------------------------------------------------------------------------------------------------
 _CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1, 64, 64))
 
@@ -145,6 +155,7 @@ def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
 
     A recipe that starts from a model takes over its autoencoder as it is.
     """
+    _go_on_only_with(folder, recipe)
     torch.manual_seed(recipe.vae_train.seed)
     vae = VideoVAE(recipe.vae).to(device)
     if recipe.start:
@@ -160,7 +171,7 @@ def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
         return vae.loss(films, generator=generator, kl_weight=recipe.kl_weight)
 
     if recipe.compile:
-        compile_if_possible(block for block in vae.modules() if isinstance(block, ResidualBlock))
+        compile_if_possible((block for block in vae.modules() if isinstance(block, ResidualBlock)), device)
     train(vae, loss, recipe.vae_train, folder=folder / "vae", describe="vae")
     generator = torch.Generator().manual_seed(1)
     films = [world.render(world.sample_scenes(16, generator=generator), generator=generator) for _ in range(16)]
@@ -238,6 +249,7 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
 
     With recipe.reading, half of each batch are twins of the other half, and a reader asks after every word.
     """
+    _go_on_only_with(folder, recipe)
     torch.manual_seed(recipe.text_train.seed)
     tokenizer = Tokenizer(vocabulary())
     text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth)).to(device)
@@ -283,15 +295,6 @@ def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict
     return checkpoints.load(path)
 
 
-def _go_on_only_with(recipe: Recipe, folder: Path) -> None:
-    """Write the recipe down beside the training state, or refuse to go on with what another recipe began."""
-    path, ours = folder / "recipe.json", json.dumps(asdict(recipe), indent=1)
-    if path.exists() and path.read_text() != ours:
-        raise ValueError(f"{folder} was begun with another recipe; name another folder, or delete it to start anew.")
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.save_atomically(path, lambda p: p.write_text(ours))
-
-
 def train_dit(
     recipe: Recipe, folder: Path, *, name: str, device: str = "cpu", every: Callable[[TextToVideo, int, float], None] | None = None
 ) -> TextToVideo:
@@ -301,10 +304,12 @@ def train_dit(
         every: called with (model, steps, seconds) at each checkpoint, with averaged weights in place.
 
     Raises:
-        ValueError: an earlier stage is missing, or the folder holds what another recipe began.
+        ValueError: an earlier stage is missing, or the folder holds what another recipe, VAE or text encoder began.
     """
     (vae_tensors, vae_config), (text_tensors, text_config) = (_load_stage(folder, s) for s in ("vae", "text"))
-    _go_on_only_with(recipe, folder / "dit")
+    parts = {"autoencoder": checkpoints.digest(vae_tensors), "text encoder": checkpoints.digest(text_tensors)}
+    _go_on_only_with(folder, recipe)
+    _go_on_only_with(folder / "dit", recipe, parts)
     torch.manual_seed(recipe.dit_train.seed)
     config = {
         "preset": recipe.preset, "recipe": name, **text_config, "vae": vae_config, "dit": asdict(recipe.dit),
@@ -335,8 +340,8 @@ def train_dit(
         return model.loss(x0, captions, generator=generator, weight=weight)
 
     if recipe.compile:
-        compile_if_possible(model.dit.blocks)
+        compile_if_possible(model.dit.blocks, device)
     callback = (lambda steps, seconds: every(model, steps, seconds)) if every else None
-    train(model, loss, recipe.dit_train, folder=folder / "dit", every=callback, describe="dit")
+    train(model.dit, loss, recipe.dit_train, folder=folder / "dit", every=callback, describe="dit")
     model.save(folder / f"sora_{name}.safetensors")
     return model

@@ -89,6 +89,8 @@ class TextToVideo(nn.Module):
         self.dit = VideoDiT(VideoDiTConfig(**config["dit"]))
         vae = {k: tuple(v) if isinstance(v, list) else v for k, v in config["vae"].items()}
         self.vae = VideoVAE(VideoVAEConfig(**vae))
+        if (self.vae.config.time_factor, self.vae.config.space_factor) != (4, 8):
+            raise ValueError("The system counts on an autoencoder that shrinks time 4 times and height and width 8 times.")
 
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT_CHECKPOINT) -> TextToVideo:
@@ -183,6 +185,8 @@ class TextToVideo(nn.Module):
         if not guidance_scale >= 0:
             raise ValueError(f"The guidance scale was {guidance_scale}; it must be 0 or more, and 1 means no guidance.")
         self.check_size(num_frames, size)
+        if (video is None) != (known_frames is None):
+            raise ValueError("Give both, a film and which of its frames are known, or neither.")
         device, b = self.dit.no_text.device, len(prompts)
         shape = (self.vae.config.latent_channels, (num_frames - 1) // 4 + 1, size[0] // 8, size[1] // 8)
         seeds = [seed] * b if isinstance(seed, int) else list(seed)
@@ -215,9 +219,8 @@ class TextToVideo(nn.Module):
         """Mask (b, 1, t, 1, 1) and latents of the given frames; frames not given are filled with the nearest one that is."""
         known_frames = sorted(set(known_frames))
         covered = known_latents(known_frames, num_frames)
-        if video is None or video.shape != (b, 3, num_frames, *size):
-            got = None if video is None else tuple(video.shape)
-            raise ValueError(f"The given film must be {(b, 3, num_frames, *size)}, as many as prompts; it is {got}.")
+        if video.shape != (b, 3, num_frames, *size):
+            raise ValueError(f"The given film must be {(b, 3, num_frames, *size)}, as many as prompts; it is {tuple(video.shape)}.")
         frames = torch.tensor(known_frames)
         nearest = frames[(torch.arange(num_frames)[:, None] - frames).abs().argmin(1)]
         clean = self.vae.encode(video[:, :, nearest].to(self.dit.no_text.device))

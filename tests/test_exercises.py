@@ -12,7 +12,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 def exercises():
     """(notebook, source of the stub's cell, source of its solution) for each cell tagged exercise."""
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        cells = json.loads(path.read_text())["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         for cell, following in zip(cells, cells[1:]):
             if "exercise" in cell["metadata"].get("tags", []):
                 stub = "".join(cell["source"])
@@ -52,7 +52,7 @@ def test_a_wrong_answer_gets_a_hint_and_a_broken_one_its_error():
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
 def test_notebooks_are_as_they_should_be(path):
-    notebook = json.loads(path.read_text())
+    notebook = json.loads(path.read_text(encoding="utf-8"))
     code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
     assert path.stat().st_size < 1.5e6 and len({c["id"] for c in notebook["cells"]}) == len(notebook["cells"])
     for cell in code:

@@ -238,5 +238,9 @@ def test_the_command_line_refuses_what_the_own_model_never_saw(
     assert main(["generate", "a purple dragon", "--out", "b.png", *mine]) == 2 and not (out / "b.png").exists()
     assert "never saw 'dragon'" in capsys.readouterr().err
     assert main(["evaluate", *mine[:2]]) == 2 and "films of your own" in capsys.readouterr().err
+    (out / "runs" / "full").mkdir()
+    (out / "runs" / "full" / "recipe.json").write_text("{}")
+    assert main(["finetune", str(folder), "--name", "full", *mine[:2]]) == 2 and "training of a recipe" in capsys.readouterr().err
     assert main(["finetune", str(folder), "--name", "a/b"]) == 2 and "A name has letters" in capsys.readouterr().err
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert main(["finetune", str(folder), "--device", "mps"]) == 2 and "finds no mps" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sora_course import buckets, recipes
+from sora_course.kit import checkpoints
 from sora_course.text import Reader
 from sora_course.video_dit import VideoDiT, VideoDiTConfig
 
@@ -58,6 +59,10 @@ def test_a_recipe_goes_on_from_a_model_into_the_whole_world(tiny_model, tiny_che
     assert (tmp_path / "sora_mini.safetensors").is_file()
     with pytest.raises(ValueError, match="another recipe"):
         recipes.train_dit(replace(recipe, foreground=1.0), tmp_path, name="mini")
+    tensors, config = checkpoints.load(tmp_path / "vae.safetensors")
+    checkpoints.save(tmp_path / "vae.safetensors", tensors | {"latent_std": 2 * tensors["latent_std"]}, config)
+    with pytest.raises(ValueError, match="another recipe, autoencoder"):
+        recipes.train_dit(recipe, tmp_path, name="mini")
     drift = (model.dit.blocks[0].attn.q.weight - tiny_model.dit.blocks[0].attn.q.weight).norm()
     assert 0 < drift < 0.2 * tiny_model.dit.blocks[0].attn.q.weight.norm()  # it went on; it did not begin anew
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sora_course.kit.training import autocast
 from sora_course.sora import TextToVideo, draw_known, known_latents
 
 PROMPT = "a red circle moves right"
@@ -41,10 +42,16 @@ def test_saved_and_loaded_it_makes_the_same_film(tiny_model, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("known", [[0], range(5), range(9, 17), [0, *range(13, 17)]])
-def test_given_frames_come_back(tiny_model, known, generator):
+def test_given_frames_come_back(tiny_model, known, generator, monkeypatch):
     film = torch.rand(1, 3, 17, 64, 64, generator=generator) * 2 - 1
-    whole = tiny_model.vae.decode(tiny_model.vae.encode(film)).clamp(-1, 1)
+    whole, decode, decoded = tiny_model.vae.decode(tiny_model.vae.encode(film)).clamp(-1, 1), tiny_model.vae.decode, []
+    monkeypatch.setattr(tiny_model.vae, "decode", lambda x: decoded.append(x) or decode(x))
     found = tiny_model.generate(PROMPT, steps=2, video=film, known_frames=known)
+    filled = film[:, :, [min(known, key=lambda k: abs(k - i)) for i in range(17)]]  # the nearest frame that is given
+    with autocast("cpu"):
+        wanted = tiny_model.vae.encode(filled)
+    covered = known_latents(known, 17)
+    assert torch.allclose(decoded[0][:, :, covered].float(), wanted[:, :, covered].float(), atol=1e-3)
     if min(known) == 0:  # what the first latents say depends on nothing else
         assert torch.allclose(found[:, :, 0], whole[:, :, 0], atol=0.1)
     other = tiny_model.generate(PROMPT, steps=2, video=-film, known_frames=known)
@@ -95,7 +102,9 @@ def test_loss_trains_text_and_transformer(tiny_model, generator):
         (dict(guidance_scale=-1.0), "0 or more"),
         (dict(solver="rk4"), "'euler' or 'heun'"),
         (dict(seed=[1, 2]), "1 prompts and 2 seeds"),
-        (dict(known_frames=[0]), "given film must be"),
+        (dict(known_frames=[0]), "Give both"),
+        (dict(video=torch.zeros(1, 3, 17, 64, 64)), "Give both"),
+        (dict(known_frames=[0], video=torch.zeros(1, 3, 9, 64, 64)), "given film must be"),
         (dict(known_frames=[3], video=torch.zeros(1, 3, 17, 64, 64)), "group of four"),
         (dict(known_frames=range(17), video=torch.zeros(1, 3, 17, 64, 64)), "leave one such group"),
         (dict(known_frames=[20], video=torch.zeros(1, 3, 17, 64, 64)), "frames 0 to 16"),
@@ -104,3 +113,9 @@ def test_loss_trains_text_and_transformer(tiny_model, generator):
 def test_what_generate_refuses(tiny_model, change, said):
     with pytest.raises(ValueError, match=said):
         tiny_model.generate(**({"prompts": PROMPT, "steps": 1} | change))
+
+
+def test_an_autoencoder_of_other_factors_is_refused(tiny_model):
+    for change in ({"patch_size": 2}, {"time_factor": 8}):
+        with pytest.raises(ValueError, match="shrinks time 4 times"):
+            TextToVideo(tiny_model.config | {"vae": tiny_model.config["vae"] | change})

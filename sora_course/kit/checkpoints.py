@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -60,6 +61,14 @@ def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
     if "sora_course" not in metadata:
         raise ValueError(f"{path} was not written by this course, for it holds no config; name a checkpoint of ours.")
     return tensors, json.loads(metadata["sora_course"])
+
+
+def digest(tensors: dict[str, torch.Tensor], more: str = "") -> str:
+    """64 hexadecimal digits that change with any name or number among the tensors, or with the text."""
+    sha = hashlib.sha256(more.encode())
+    for name, tensor in tensors.items():
+        sha.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def find(name: str) -> Path:

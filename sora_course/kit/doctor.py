@@ -45,23 +45,15 @@ def _torch() -> str:
     return f"torch {torch.__version__} and torchvision {torchvision.__version__} agree"
 
 
-def device() -> str:
-    """The device that the course will use: cuda, mps or cpu."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _device() -> str:
     import torch
 
-    from .training import gains_from_bf16
+    from .training import gains_from_bf16, training_device
 
-    name = device()
+    name = training_device()
     threads = f", {torch.get_num_threads()} threads" if name == "cpu" else ""
-    return f"device {name}{threads}, training in {'bfloat16' if gains_from_bf16(name) else 'float32'}"
+    mps = "; --device mps trains on this Mac's GPU" if torch.backends.mps.is_available() else ""
+    return f"training on {name}{threads}, in {'bfloat16' if gains_from_bf16(name) else 'float32'}{mps}"
 
 
 def _packages() -> str:
@@ -117,5 +109,5 @@ def run(checks: tuple[Callable[[], str], ...] = CHECKS) -> bool:
         except Exception as error:  # a broken package can raise anything, and the other checks must still be run
             passed = False
             print(f"[FAIL] {error}")
-    print("All is well. Next: make lab" if passed else "Mend what failed, then run `sora-course doctor` again.")
+    print("All is well. Next: jupyter lab notebooks/00_welcome.ipynb" if passed else "Mend what failed, then run `sora-course doctor` again.")
     return passed

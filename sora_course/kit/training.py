@@ -108,6 +108,20 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return min(1.0, rise, fall)
 
 
+def training_device(asked: str | None = None) -> str:
+    """Where to train: cpu, cuda or mps as asked, else a CUDA GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: torch does not find the device that was asked for.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked is None:
+        return "cuda" if there["cuda"] else "cpu"
+    if not there[asked]:
+        raise ValueError(f"Torch finds no {asked} on this machine; leave out --device, or name cpu.")
+    return asked
+
+
 def autocast(device: torch.device | str):
     """bf16 where it makes matrix products faster: CPUs with AMX or AVX-512-BF16, and recent CUDA GPUs; else nothing."""
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if gains_from_bf16(device) else nullcontext()
@@ -128,11 +142,11 @@ def attention_for_training(device: torch.device | str):
     return sdpa_kernel(SDPBackend.MATH)
 
 
-def compile_if_possible(modules) -> bool:
+def compile_if_possible(modules, device: torch.device | str) -> bool:
     """Let torch compile each module in place, which fuses what lies between matrix products; False where no compiler works."""
     try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(2))
-    except Exception as error:  # no C++ compiler, or a platform that torch cannot compile for: train without
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(2, device=device))
+    except Exception as error:  # no C++ compiler, no triton, or a device that torch cannot compile for: train without
         print(f"Training without torch.compile ({type(error).__name__}), which takes about half as long again.")
         return False
     for module in modules:
@@ -194,7 +208,6 @@ def train(
     """
     optimizers = _optimizers(model, config)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     device = next(model.parameters()).device
     history, done, before = [], 0, 0.0
     state_path = Path(folder) / "state.safetensors" if folder else None
@@ -247,8 +260,7 @@ def train(
             with torch.no_grad():
                 keep = min(config.ema, (step + 1) / (step + 10))  # a short memory while all is still new
                 for name, value in model.state_dict().items():
-                    if name not in frozen:
-                        average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
+                    average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
             row = {"step": step + 1, "seconds": round(before + time.perf_counter() - start, 2), "lr": factor}
             row |= {key: float(value.detach()) for key, value in metrics.items()}
             if not math.isfinite(row["loss"]):
