@@ -60,7 +60,10 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
 
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
-    p.add_argument("recipe", nargs="?", default="starter", metavar="RECIPE", help="'starter' (default), 'full', 'full_on' after it, or 'tiny' to try it out")
+    p.add_argument(
+        "recipe", nargs="?", default="starter", metavar="RECIPE",
+        help="'starter' (default), 'full', 'full_on' after it, or 'tiny' to try it out",
+    )  # fmt: skip
     p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
     p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")

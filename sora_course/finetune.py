@@ -56,7 +56,7 @@ def finetune(
             or the training of a recipe.
     """
     if (folder / "recipe.json").exists():
-        raise ValueError(f"{folder} holds the training of a recipe, whose model this would overwrite; choose another name or folder.")
+        raise ValueError(f"{folder} holds the training of a recipe, which this might overwrite; name another folder.")
     model = with_words(model, [clip.caption for clip in clips]).to(device)
     model.requires_grad_(False)
     model.dit.requires_grad_(True)
