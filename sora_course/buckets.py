@@ -1,20 +1,33 @@
-"""The films that the transformer learns from: which sizes, in which order, as latents, and what in them counts.
+"""The films that the transformer learns from: which sizes, in which order, as latents and words, and what in them counts.
 
-Each bucket holds films of one size. They are drawn from a seed, so that a test can draw them again, and encoded once.
+Each bucket holds films of one size. They are drawn from a seed, part by part, so that several processes can draw them and a
+test can draw them again; the autoencoder encodes them once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from .kit import checkpoints, world
+from .kit.captions import caption
 from .kit.training import autocast
+from .kit.words import LANGUAGES
+from .text import Tokenizer
 from .video_vae import VideoVAE
+
+PART = 128  # so many films are drawn, painted and encoded at a time
+WORDINGS = 4  # captions of a film, English and Chinese in turn
 
 
 @dataclass(frozen=True)
@@ -29,72 +42,108 @@ class Bucket:
     weight: float
 
 
-def scenes_for(bucket: Bucket, *, preset: str, richness: float, generator: torch.Generator) -> Iterator[world.Scene]:
-    """The bucket's scenes, one by one, all of which training may show; in stills nothing moves.
+@dataclass(frozen=True)
+class Films:
+    """A bucket's films as the transformer sees them, all on one device."""
 
-    Args:
-        richness: of the first scene (see `world.sample_scenes`); it rises to 1 with the last, slowly at first.
-    """
-    done = 0
-    while done < bucket.films:
-        here = richness + (1 - richness) * (done / bucket.films) ** 2
+    latents: torch.Tensor  # (n, c, t, h, w), normalised, in half precision
+    words: torch.Tensor  # (n, WORDINGS, m): numbers of tokens, 0 where a caption has ended
+    behind: torch.Tensor  # (n,): which of `world.BACKDROPS`
+
+
+# Drawing -------------------------------------------------------------------------------------------------------------
+def _draw_scene(bucket: Bucket, number: int, preset: str, richness: float, generator: torch.Generator) -> world.Scene:
+    here = min(1.0, richness + 2 * (1 - richness) * number / bucket.films)
+    while True:
         (scene,) = world.sample_scenes(1, generator=generator, preset=preset, richness=here)
         scene = world.as_still(scene) if bucket.num_frames == 1 else scene
         if world.may_train(scene):
-            yield scene
-            done += 1
+            return scene
 
 
-def shown_films(films: int, *, richness: float, progress: float) -> range:
-    """Which of a bucket's films are shown after that share of the training, 0..1.
+def draw_part(
+    number: int, bucket: Bucket, *, preset: str, richness: float
+) -> tuple[list[world.Scene], list[list[str]], world.Staging]:
+    """Part number 0, 1, ... of the bucket: up to 128 scenes that training may show, `WORDINGS` captions of each, their staging.
 
-    All of them, unless they grow richer: then half of them, first the plainest, and from two thirds of the way on the richest.
+    Args:
+        richness: of the bucket's first scene (see `world.sample_scenes`); it rises to 1 half way through the bucket.
     """
-    if richness == 1:
-        return range(films)
-    first = int(min(1.0, 1.5 * progress) * (films // 2))
-    return range(first, first + films - films // 2)
+    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+    generator = torch.Generator().manual_seed(1_000_003 * seed + number)
+    films = range(PART * number, min(PART * (number + 1), bucket.films))
+    scenes = [_draw_scene(bucket, film, preset, richness, generator) for film in films]
+    captions = [[caption(scene, LANGUAGES[k % 2], generator=generator) for k in range(WORDINGS)] for scene in scenes]
+    size = (bucket.height, bucket.width)
+    return scenes, captions, world.stage(scenes, generator=generator, num_frames=bucket.num_frames, size=size)
 
 
-def _bucket_seed(bucket: Bucket) -> int:
-    return 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+def parts_of(bucket: Bucket) -> range:
+    return range(-(-bucket.films // PART))
 
 
-def training_films(bucket: Bucket, *, preset: str, richness: float) -> tuple[list[world.Scene], Iterator[torch.Tensor]]:
-    """The bucket's scenes, and their films (b, 3, t, h, w), in order, up to 32 at a time; the same at every call."""
-    generator = torch.Generator().manual_seed(_bucket_seed(bucket))
-    scenes = list(scenes_for(bucket, preset=preset, richness=richness, generator=generator))
-    parts, size = (scenes[i : i + 32] for i in range(0, len(scenes), 32)), (bucket.height, bucket.width)
-    return scenes, (world.render(part, generator=generator, num_frames=bucket.num_frames, size=size) for part in parts)
+def _draw_tokens(number: int, bucket: Bucket, *, preset: str, richness: float, vocabulary: list[str]) -> bytes:
+    """What encoding needs of a part, packed for the way from one process to another."""
+    _, captions, staging = draw_part(number, bucket, preset=preset, richness=richness)
+    tokens, _ = Tokenizer(vocabulary)([text for texts in captions for text in texts])
+    return pickle.dumps((tokens.unflatten(0, (-1, WORDINGS)).short(), staging))
 
 
+@contextmanager
+def drawing(device: torch.device, processes: int | None = None) -> Iterator[Callable]:
+    """`map` for `_draw_tokens`: as it is where a CPU encodes, else over several processes, as many as there are processors."""
+    processes = processes or (1 if device.type == "cpu" else os.cpu_count() or 1)
+    if processes == 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
+        yield partial(pool.imap, chunksize=4)
+
+
+# Encoding ------------------------------------------------------------------------------------------------------------
 def encode_bucket(
-    vae: VideoVAE, bucket: Bucket, folder: Path, *, preset: str, richness: float
-) -> tuple[torch.Tensor, list[world.Scene]]:
-    """The bucket's films as normalised latents (films, c, t, h, w) in half precision, and their scenes.
+    vae: VideoVAE, bucket: Bucket, folder: Path, draw: Callable = map, *, preset: str, richness: float, vocabulary: list[str]
+) -> Films:
+    """The bucket's films, on the VAE's device. Encoded once; a file in the folder keeps them.
 
-    Encoded once; a file in the folder keeps the latents, under a name that changes with the VAE and the scenes.
+    Args:
+        draw: how to map a function over numbers of parts, see `drawing`.
     """
-    scenes, films = training_films(bucket, preset=preset, richness=richness)
-    path = folder / f"latents-{checkpoints.digest(vae.state_dict(), repr((bucket, scenes)))[:16]}.safetensors"
+    device, drawn = vae.latent_std.device, {"preset": preset, "richness": richness}
+    identity = repr((bucket, drawn, vocabulary, draw_part(0, bucket, **drawn)[:2]))
+    path = folder / f"films-{checkpoints.digest(vae.state_dict(), identity)[:16]}.safetensors"
     if path.exists():
-        return checkpoints.load(path)[0]["latents"], scenes
-    latents, what = [], f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
-    for part in tqdm(films, desc=what, total=-(-len(scenes) // 32)):
-        with torch.no_grad(), autocast(vae.latent_std.device):
-            latents.append(vae.encode(part.to(vae.latent_std.device)).half().cpu())
-    latents = torch.cat(latents)
-    checkpoints.save(path, {"latents": latents}, {"bucket": asdict(bucket)})
-    return latents, scenes
+        return Films(**{name: tensor.to(device) for name, tensor in checkpoints.load(path)[0].items()})
+    latents, words, behind = [], [], []
+    parts = draw(partial(_draw_tokens, bucket=bucket, vocabulary=vocabulary, **drawn), parts_of(bucket))
+    what = f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
+    for tokens, staging in tqdm(map(pickle.loads, parts), desc=what, total=len(parts_of(bucket))):
+        with torch.no_grad(), autocast(device):
+            latents.append(vae.encode(world.paint(staging, device)).half())
+        words.append(tokens)
+        behind.append(staging.behind)
+    longest = max(tokens.shape[-1] for tokens in words)
+    words = torch.cat([F.pad(tokens, (0, longest - tokens.shape[-1])) for tokens in words])
+    films = Films(torch.cat(latents), words.to(device), torch.cat(behind).to(device))
+    checkpoints.save(path, vars(films), {"bucket": asdict(bucket)})
+    return films
+
+
+# Showing -------------------------------------------------------------------------------------------------------------
+def shown_films(films: int, *, richness: float, progress: float) -> int:
+    """How many of a bucket's films, from its first, are shown after that share of the training, 0..1.
+
+    All of them, unless they grow richer: then a tenth of them, the plainest, and more and more until two fifths of the way.
+    """
+    return films if richness == 1 else max(1, int(films * min(1.0, 0.1 + 0.9 * progress / 0.4)))
 
 
 @torch.no_grad()
-def backdrops(vae: VideoVAE, bucket: Bucket) -> dict[tuple[str, str], torch.Tensor]:
-    """Latents (c, t, h, w) of films in which nothing is but the background, for each background and move of the camera."""
-    kinds = [(background, camera) for background in world.BACKGROUNDS for camera in world.CAMERAS]
-    films = [world.backdrop(*kind, bucket.num_frames, bucket.height, bucket.width) for kind in kinds]
-    with autocast(vae.latent_std.device):
-        return dict(zip(kinds, vae.encode(torch.stack(films).to(vae.latent_std.device)).float()))
+def backdrops(vae: VideoVAE, bucket: Bucket) -> torch.Tensor:
+    """Latents of films in which nothing is but one of `world.BACKDROPS`: (10, c, t, h, w), on the VAE's device."""
+    device = vae.latent_std.device
+    with autocast(device):
+        return vae.encode(world.backdrops(bucket.num_frames, bucket.height, bucket.width).to(device)).float()
 
 
 def foreground(latents: torch.Tensor, empty: torch.Tensor, strength: float) -> torch.Tensor:

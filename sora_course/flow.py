@@ -31,7 +31,8 @@ def interpolate(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch
         ValueError: the noise has another shape, or t is not one time in [0, 1] for each sample.
     """
     _require_same_shape(x0, noise, "The noise")
-    if t.shape != x0.shape[:1] or not ((0 <= t) & (t <= 1)).all():
+    wrong = t.device.type == "cpu" and not ((0 <= t) & (t <= 1)).all()  # to ask a GPU for values would make it wait
+    if t.shape != x0.shape[:1] or wrong:
         raise ValueError(f"Flow times are one number in [0, 1] for each of {len(x0)} samples; these are {t.tolist()}.")
     t = _like_samples(t, x0)
     return (1 - t) * x0 + t * noise
@@ -42,7 +43,7 @@ def logit_normal_times(n: int, *, generator: torch.Generator, mean: float = 0.0,
 
     Esser et al. 2024, section 3.1. A larger mean gives more noise.
     """
-    return torch.sigmoid(mean + std * torch.randn(n, generator=generator))
+    return torch.sigmoid(mean + std * torch.randn(n, generator=generator, device=generator.device))
 
 
 def flow_loss(

@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
-from .buckets import Bucket, backdrops, encode_bucket, foreground, shown_films
+from .buckets import WORDINGS, Bucket, backdrops, drawing, encode_bucket, foreground, shown_films
 from .kit import checkpoints, world
 from .kit.captions import caption
-from .kit.training import TrainConfig, autocast, compile_if_possible, step_of, train
+from .kit.training import TrainConfig, autocast, compile_if_possible, on_device, step_of, train
 from .kit.words import LANGUAGES, NAMES
-from .sora import TextToVideo
+from .sora import DEFAULT_CHECKPOINT, TextToVideo
 from .text import Reader, TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
 from .video_dit import VideoDiT, VideoDiTConfig
@@ -48,8 +49,8 @@ class Recipe:
     compile: bool = False  # the blocks of autoencoder and transformer, while training
     reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
     foreground: float = 0.0  # how much more the loss counts latents that show a thing
-    richness: float = 1.0  # of the first film of each size; it rises to 1 with the last (see `buckets.scenes_for`)
-    start: str | None = None  # the model, by file or name, with whose three networks the stages begin
+    richness: float = 1.0  # of the first film of each size; it rises to 1 half way through (see `buckets.draw_part`)
+    autoencoder: str | None = None  # the model, by file or name, whose autoencoder is taken over as it is
 
 
 _STARTER_BUCKETS = (
@@ -77,31 +78,30 @@ _STARTER = Recipe(
     compile=True,
 )
 
-# From simple to rich: the starter, one block deeper, goes on into the whole world, a few new words at a time.
+# On a GPU, with the autoencoder that the starter's recipe makes. From simple to rich: a few new words at a time.
 _FULL = replace(
     _STARTER,
     preset="full",
-    start="sora_starter",
+    autoencoder=DEFAULT_CHECKPOINT,
     reading=True,
-    text_train=TrainConfig(steps=500, lr=0.005, adamw_lr=5e-4, warmup=20),
-    dit=replace(_STARTER.dit, depth=7),
-    dit_train=replace(_STARTER.dit_train, steps=10_500, lr=0.012, adamw_lr=1.2e-3, save_every=1500),
+    text_train=TrainConfig(steps=1500, lr=0.01, adamw_lr=1e-3),
+    dit=VideoDiTConfig(hidden_size=384, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
+    dit_train=TrainConfig(steps=24_000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=4000),
     foreground=4.0,
     richness=0.05,
-    buckets=(replace(_STARTER_BUCKETS[0], films=51_200), *(replace(b, films=2 * b.films) for b in _STARTER_BUCKETS[1:])),
+    buckets=(
+        Bucket(17, 64, 64, films=400_000, batch=512, weight=0.70),
+        Bucket(1, 64, 64, films=30_000, batch=1024, weight=0.04),
+        Bucket(9, 64, 64, films=30_000, batch=768, weight=0.06),
+        Bucket(25, 64, 64, films=30_000, batch=384, weight=0.07),
+        Bucket(17, 64, 96, films=30_000, batch=384, weight=0.065),
+        Bucket(17, 96, 64, films=30_000, batch=384, weight=0.065),
+    ),
 )
 
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
     "full": _FULL,
-    # Where that ends, on: new films, all of them of the whole world; the text encoder stays.
-    "full_on": replace(
-        _FULL,
-        start="runs/full/sora_full.safetensors",
-        richness=1.0,
-        text_train=replace(_FULL.text_train, steps=0),
-        dit_train=replace(_FULL.dit_train, steps=13_000, save_every=1300),
-    ),
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
         preset="starter",
@@ -117,12 +117,6 @@ RECIPES: dict[str, Recipe] = {
         text_batch=8,
     ),
 }
-
-
-def _start(recipe: Recipe, part: str) -> dict[str, torch.Tensor]:
-    """One of the three networks of the model that the recipe starts from."""
-    tensors, _ = checkpoints.load(checkpoints.find(recipe.start))
-    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
 
 
 def recipe_named(name: str) -> Recipe:
@@ -153,13 +147,15 @@ _CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1
 def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
     """Train on fresh films of the full world, then measure the latents' mean and deviation. Writes vae.safetensors.
 
-    A recipe that starts from a model takes over its autoencoder as it is.
+    A recipe that names a model takes over its autoencoder instead.
     """
     _go_on_only_with(folder, recipe)
     torch.manual_seed(recipe.vae_train.seed)
     vae = VideoVAE(recipe.vae).to(device)
-    if recipe.start:
-        checkpoints.fill(vae, _start(recipe, "vae"), "autoencoder to begin with")
+    if recipe.autoencoder:
+        tensors, _ = checkpoints.load(checkpoints.find(recipe.autoencoder))
+        of_vae = {name.removeprefix("vae."): tensor for name, tensor in tensors.items() if name.startswith("vae.")}
+        checkpoints.fill(vae, of_vae, "autoencoder to take over")
         checkpoints.save(folder / "vae.safetensors", vae.state_dict(), vae.config_dict())
         return vae
 
@@ -253,8 +249,6 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
     torch.manual_seed(recipe.text_train.seed)
     tokenizer = Tokenizer(vocabulary())
     text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth)).to(device)
-    if recipe.start:
-        checkpoints.fill(text, _start(recipe, "text"), "text encoder to begin with")
     model = _ReadText(text).to(device) if recipe.reading else text
 
     def loss(generator):
@@ -277,17 +271,6 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
 
 
 # DiT -----------------------------------------------------------------------------------------------------------------
-def grow_from(dit: VideoDiT, smaller: dict[str, torch.Tensor]) -> None:
-    """Fill a transformer with the weights of one of fewer blocks, or as many.
-
-    A block that the smaller one lacks stays as it is; fresh from adaLN-zero it is the identity, so that nothing changes yet.
-
-    Raises:
-        ValueError: the two differ in more than their depth.
-    """
-    checkpoints.fill(dit, dit.state_dict() | smaller, "transformer to begin with")
-
-
 def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict]:
     path = folder / f"{stage}.safetensors"
     if not path.is_file():
@@ -319,25 +302,24 @@ def train_dit(
     checkpoints.fill(model.text, text_tensors, "text encoder")
     model.vae.requires_grad_(False)
     model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
-    if recipe.start:
-        grow_from(model.dit, _start(recipe, "dit"))
     model.to(device)
-    data = [encode_bucket(model.vae, bucket, folder, preset=recipe.preset, richness=recipe.richness) for bucket in recipe.buckets]
+    drawn = {"preset": recipe.preset, "richness": recipe.richness, "vocabulary": config["vocabulary"]}
+    with drawing(torch.device(device)) as draw:
+        data = [encode_bucket(model.vae, bucket, folder, draw, **drawn) for bucket in recipe.buckets]
     empty = [backdrops(model.vae, bucket) for bucket in recipe.buckets] if recipe.foreground else []
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
 
     def loss(generator):
         which = int(torch.multinomial(weights, 1, generator=generator))
-        latents, scenes = data[which]
-        progress = step_of(generator, recipe.dit_train) / recipe.dit_train.steps
-        shown = shown_films(len(scenes), richness=recipe.richness, progress=progress)
-        chosen = torch.randint(shown.start, shown.stop, (recipe.buckets[which].batch,), generator=generator)
-        captions = [caption(scenes[i], _language(generator), generator=generator) for i in chosen.tolist()]
-        x0, weight = latents[chosen].float().to(device), None
+        films, progress = data[which], step_of(generator, recipe.dit_train) / recipe.dit_train.steps
+        shown = shown_films(len(films.latents), richness=recipe.richness, progress=progress)
+        generator = on_device(generator, device)
+        draw = partial(torch.randint, size=(recipe.buckets[which].batch,), generator=generator, device=generator.device)
+        chosen, wording = draw(shown), draw(WORDINGS)
+        x0, weight = films.latents[chosen].float(), None
         if recipe.foreground:
-            behind = torch.stack([empty[which][scenes[i].background, scenes[i].camera] for i in chosen.tolist()])
-            weight = foreground(x0, behind, recipe.foreground)
-        return model.loss(x0, captions, generator=generator, weight=weight)
+            weight = foreground(x0, empty[which][films.behind[chosen]], recipe.foreground)
+        return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks, device)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import torch
 
-from . import buckets, recipes
+from . import recipes
+from .buckets import PART, draw_part, parts_of
 from .kit import variety, world
 from .kit.evaluation import held_out_prompts
 from .sora import TextToVideo
@@ -17,7 +16,7 @@ def measure_variety(model: TextToVideo, generate: variety.Generate, *, prompts: 
 
     Args:
         prompts: how many films are looked up among training films.
-        known: among how many training films, and as many fresh ones, or all that the recipe has; the last, if they grow richer.
+        known: among how many training films, the recipe's last, and as many new films of the same scenes.
 
     Returns:
         A dict that JSON can hold: prompts, known, spreads (see `variety.spreads`), and copied, of the model's films and of
@@ -27,16 +26,15 @@ def measure_variety(model: TextToVideo, generate: variety.Generate, *, prompts: 
     scenes, texts = held_out_prompts(prompts, preset=preset, seed=1)
     bucket, drawn = recipe.buckets[0], {"preset": preset, "richness": recipe.richness}
     known, generator = min(known, bucket.films), torch.Generator().manual_seed(7)
-    first = 0 if recipe.richness == 1 else bucket.films - known  # where films grow richer, the last are like the prompts
 
     def true(drawn: list[world.Scene]) -> torch.Tensor:
         parts = [drawn[i : i + 100] for i in range(0, len(drawn), 100)]
         return torch.cat([variety.thumbnails(world.render(part, generator=generator)) for part in parts])
 
-    fresh = true(list(islice(buckets.scenes_for(bucket, generator=generator, **drawn), first, first + known)))
-    _, seen = buckets.training_films(bucket, **drawn)
-    seen = islice(seen, -(-(first + known) // 32))  # one part at a time, for films are large and thumbnails are not
-    trained = torch.cat([variety.thumbnails(part) for part in seen])[first : first + known]
+    last = list(parts_of(bucket))[-(known // PART + 2) :]  # where films grow richer, the last are like the prompts
+    parts = [draw_part(number, bucket, **drawn) for number in last]
+    trained = torch.cat([variety.thumbnails(world.paint(staging)) for _, _, staging in parts])[-known:]
+    fresh = true([scene for drawn_scenes, _, _ in parts for scene in drawn_scenes][-known:])  # the same scenes, filmed again
     batches = torch.arange(len(texts)).split(32)
     films = {"model": torch.cat([variety.thumbnails(generate([texts[i] for i in part], part.tolist())) for part in batches])}
     films["world"] = true(scenes)

@@ -32,29 +32,19 @@ def draw_known(batch: int, frames: int, *, generator: torch.Generator, none: flo
     first part, a last part, both ends, or random frames, and always at least one frame is left to find. After the unified
     masks of Open-Sora. A still has nothing to give.
     """
-    known = torch.zeros(batch, frames)
+    device = generator.device
     if frames == 1:
-        return known.view(batch, 1, 1, 1, 1)
-    for row in known:
-        if float(torch.rand((), generator=generator)) < none:
-            continue
-        kind, first, last = (int(torch.randint(n, (), generator=generator)) for n in (6, frames - 1, frames - 1))
-        if kind == 0:  # the first frame
-            row[0] = 1
-        elif kind == 1:  # the last frame
-            row[-1] = 1
-        elif kind == 2:  # a first part
-            row[: first + 1] = 1
-        elif kind == 3:  # a last part
-            row[last + 1 :] = 1
-        elif kind == 4:  # both ends
-            row[0] = row[-1] = 1
-        else:  # any frames
-            row[torch.rand(frames, generator=generator) < 0.5] = 1
-            row[first] = 0
-        if row.all():
-            row[-1] = 0
-    return known.view(batch, 1, frames, 1, 1)
+        return torch.zeros(batch, 1, 1, 1, 1, device=device)
+    kind, first, last = (torch.randint(n, (batch, 1), generator=generator, device=device) for n in (6, frames - 1, frames - 1))
+    place = torch.arange(frames, device=device)
+    at_random = torch.rand(batch, frames, generator=generator, device=device) < 0.5
+    ends = place == 0, place == frames - 1
+    ways = [ends[0], ends[1], place <= first, place > last, ends[0] | ends[1], at_random & (place != first)]
+    ways = torch.stack([way.expand(batch, frames) for way in ways], dim=1)  # (b, 6, t)
+    known = ways.gather(1, kind[..., None].expand(batch, 1, frames)).squeeze(1)
+    known &= ~(known.all(1, keepdim=True) & ends[1])
+    known &= torch.rand(batch, 1, generator=generator, device=device) >= none
+    return known.float().view(batch, 1, frames, 1, 1)
 
 
 def known_latents(known_frames, num_frames: int) -> torch.Tensor:
@@ -112,10 +102,10 @@ class TextToVideo(nn.Module):
         """Write one safetensors file with the config inside; weights in half precision, which halves the file."""
         checkpoints.save(path, {name: t.half() for name, t in self.state_dict().items()}, self.config)
 
-    def encode_text(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Features (b, n, d), mask (b, n), pooled (b, d)."""
-        device = self.dit.no_text.device
-        tokens, mask = (x.to(device) for x in self.tokenizer(prompts))
+    def encode_text(self, prompts: list[str] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sentences, or numbers of their tokens (b, n), to features (b, n, d), mask (b, n) and pooled (b, d)."""
+        tokens, mask = (prompts, prompts > 0) if torch.is_tensor(prompts) else self.tokenizer(prompts)
+        tokens, mask = (x.to(self.dit.no_text.device) for x in (tokens, mask))
         features, pooled = self.text(tokens, mask)
         return features, mask, pooled
 
@@ -229,13 +219,13 @@ class TextToVideo(nn.Module):
     def loss(
         self,
         latents: torch.Tensor,
-        captions: list[str],
+        captions: list[str] | torch.Tensor,
         *,
         generator: torch.Generator,
         drop: float = 0.1,
         weight: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Flow-matching loss of one batch of normalised latents (b, c, t, h, w) with their captions.
+        """Flow-matching loss of one batch of normalised latents (b, c, t, h, w) with their captions, or these captions' tokens (b, n).
 
         Times are logit-normal, `drop` is how often the text is hidden, for guidance, `draw_known` decides what is given, and
         `weight`, (b, 1, t, h, w), says how much each place counts (see `buckets.foreground`).
@@ -244,9 +234,9 @@ class TextToVideo(nn.Module):
         """
         b, device = len(latents), latents.device
         t = flow.logit_normal_times(b, generator=generator, mean=1.2, std=1.3).to(device)
-        noise = torch.randn(latents.shape, generator=generator).to(device)
+        noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(device)
         known = draw_known(b, latents.shape[2], generator=generator).to(device)
-        hidden = (torch.rand(b, generator=generator) < drop).to(device)
+        hidden = (torch.rand(b, generator=generator, device=generator.device) < drop).to(device)
         features, mask, pooled = self.encode_text(captions)
 
         def velocity(x, t):

@@ -42,16 +42,27 @@ def test_copies_are_found():
         variety.copied(own, trained, fresh[:5])
 
 
-def test_training_films_are_those_that_were_encoded(tmp_path):
+def test_training_films_are_those_that_were_encoded_by_one_process_or_several(tmp_path):
+    from dataclasses import replace
+
     from sora_course import buckets, recipes
+    from sora_course.text import Tokenizer
     from sora_course.video_vae import VideoVAE
 
     torch.manual_seed(0)
-    recipe = recipes.RECIPES["tiny"]
-    drawn = {"preset": recipe.preset, "richness": recipe.richness}
-    vae = VideoVAE(recipe.vae).eval()
-    latents, scenes = buckets.encode_bucket(vae, recipe.buckets[0], tmp_path, **drawn)
-    again, films = buckets.training_films(recipe.buckets[0], **drawn)
+    recipe, words = recipes.RECIPES["tiny"], recipes.vocabulary()
+    vae, bucket = VideoVAE(recipe.vae).eval(), replace(recipe.buckets[0], films=140)
+    drawn = {"preset": "full", "richness": 0.05}
+    films = buckets.encode_bucket(vae, bucket, tmp_path, vocabulary=words, **drawn)
+    parts = [buckets.draw_part(number, bucket, **drawn) for number in buckets.parts_of(bucket)]
     with torch.no_grad():
-        parts = [vae.encode(part) for part in films]
-    assert scenes == again and torch.allclose(latents.float(), torch.cat(parts), atol=0.05)
+        wanted = torch.cat([vae.encode(world.paint(staging)) for _, _, staging in parts])
+    assert len(films.latents) == 140 and torch.allclose(films.latents.float(), wanted, atol=0.05)
+    tokens, _ = Tokenizer(words)([text for _, captions, _ in parts for texts in captions for text in texts])
+    assert torch.equal(films.words.flatten(0, 1).long(), tokens)
+    assert [world.BACKDROPS[i] for i in films.behind] == [(s.background, s.camera) for scenes, _, _ in parts for s in scenes]
+    again = buckets.encode_bucket(vae, bucket, tmp_path, vocabulary=words, **drawn)
+    assert torch.equal(again.latents, films.latents) and len(list(tmp_path.iterdir())) == 1
+    with buckets.drawing(torch.device("cpu"), processes=2) as draw:
+        other = buckets.encode_bucket(vae, replace(bucket, batch=1), tmp_path, draw, vocabulary=words, **drawn)
+    assert torch.equal(other.latents, films.latents) and torch.equal(other.words, films.words)

@@ -123,7 +123,7 @@ def _digit_reader():
     """A support-vector machine fitted on scikit-learn's digits as the world draws them, at two sizes."""
     from sklearn.svm import SVC
 
-    fields, labels = shapes.digit_textures()
+    fields, labels = shapes.digit_textures(), shapes.digit_labels()
     crops = []
     for size in (10, 16):  # pixels of radius
         axis = (torch.arange(3 * size) + 0.5 - 1.5 * size) / size / shapes.EXTENT
@@ -179,11 +179,11 @@ _SPREADS = torch.linspace(0.02, 1.0, 50)
 @lru_cache(maxsize=32)
 def _softness_at_spreads(shape: str) -> torch.Tensor:
     """The softness of a shape's ideal picture at each of _SPREADS, (50,): it rises with the spread."""
-    texture = shapes.texture_of(shape, torch.Generator().manual_seed(0))
+    texture = shapes.textures(torch.tensor([shapes.draw_texture(shape, torch.Generator().manual_seed(0))]))
     axis = torch.linspace(-2.5, 2.5, 160)
     tracks = torch.zeros(1, len(_SPREADS), 5)
     tracks[..., 2], tracks[..., 4] = 1.0, _SPREADS
-    return _softness(world.coverage_of(texture[None], tracks, axis, axis, 0.03)[0]).cummax(0).values
+    return _softness(world.coverage_of(texture, tracks, axis, axis, 0.03)[0]).cummax(0).values
 
 
 def spread(coverage: torch.Tensor, shape: str) -> torch.Tensor:

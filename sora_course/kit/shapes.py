@@ -67,8 +67,16 @@ def _far_at_the_border(fields: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=1)
-def digit_textures() -> tuple[torch.Tensor, torch.Tensor]:
-    """scikit-learn's 1,797 handwritten digits as (n, 128, 128) signed distances in radii, and their labels (n,).
+def digit_labels() -> torch.Tensor:
+    """Which digit each of scikit-learn's 1,797 handwritten ones is: (1797,)."""
+    from sklearn.datasets import load_digits
+
+    return torch.from_numpy(load_digits().target)
+
+
+@lru_cache(maxsize=1)
+def digit_textures() -> torch.Tensor:
+    """scikit-learn's 1,797 handwritten digits as (n, 128, 128) signed distances in radii.
 
     The 8x8 greys are enlarged with a cubic, cut at 0.38 of their brightest value and scaled to a height of two radii.
     """
@@ -90,12 +98,24 @@ def digit_textures() -> tuple[torch.Tensor, torch.Tensor]:
         centre = (np.array(distance.shape) - 1) / 2
         i, j = np.clip(centre[:, None] + axis * radius, 0, np.array(distance.shape)[:, None] - 1)
         field[:] = distance[np.rint(i).astype(int)[:, None], np.rint(j).astype(int)[None]]
-    return _far_at_the_border(torch.from_numpy(fields)), torch.from_numpy(digits.target)
+    return _far_at_the_border(torch.from_numpy(fields))
 
 
-def texture_of(shape: str, generator) -> torch.Tensor:
+@lru_cache(maxsize=4)
+def _all_textures(device: str) -> torch.Tensor:
+    return torch.cat([symbol_textures(), digit_textures()]).to(device)
+
+
+def textures(numbers: torch.Tensor) -> torch.Tensor:
+    """The textures (n, 128, 128) of these numbers (see `draw_texture`); digits are prepared when the first is wanted."""
+    if int(numbers.max()) < len(SYMBOLS):
+        return symbol_textures().to(numbers.device)[numbers]
+    return _all_textures(str(numbers.device))[numbers]
+
+
+def draw_texture(shape: str, generator) -> int:
+    """The number of a texture that stands for the shape: symbols come first, then each digit that somebody wrote."""
     if shape in SYMBOLS:
-        return symbol_textures()[SYMBOLS.index(shape)]
-    fields, labels = digit_textures()
-    of_class = (labels == int(shape)).nonzero()[:, 0]
-    return fields[of_class[torch.randint(len(of_class), (), generator=generator)]]
+        return SYMBOLS.index(shape)
+    of_class = (digit_labels() == int(shape)).nonzero()[:, 0]
+    return len(SYMBOLS) + int(of_class[torch.randint(len(of_class), (), generator=generator)])

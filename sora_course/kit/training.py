@@ -70,18 +70,20 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             updates: dict[torch.Size, list] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(momentum, group["momentum"]).flatten(1)  # Nesterov
-                updates.setdefault(update.shape, []).append((p, update))
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            gradients = [p.grad for p in params]
+            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            for p, update in zip(params, torch._foreach_lerp(gradients, momenta, group["momentum"])):  # Nesterov
+                updates.setdefault(update.flatten(1).shape, []).append((p, update.flatten(1)))
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for (rows, columns), same_shape in updates.items():  # together, in one batched product
                 directions = self.orthogonalise(torch.stack([update for _, update in same_shape]))
                 step = group["lr"] * max(1, rows / columns) ** 0.5
-                for (p, _), direction in zip(same_shape, directions):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(step * direction.to(p.dtype).reshape(p.shape))
+                directions = [d.to(p.dtype).reshape(p.shape) for (p, _), d in zip(same_shape, directions)]
+                torch._foreach_add_([p for p, _ in same_shape], directions, alpha=-step)
 
 
 def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
@@ -154,6 +156,13 @@ def compile_if_possible(modules, device: torch.device | str) -> bool:
     return True
 
 
+def on_device(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
+    """A generator on the device with the given one's seed; on a CPU the given one itself."""
+    if torch.device(device).type == "cpu":
+        return generator
+    return torch.Generator(device).manual_seed(generator.initial_seed())
+
+
 def step_of(generator: torch.Generator, config: TrainConfig) -> int:
     """The step, from 0, for which `train` made the generator; for a loss that changes as training goes on."""
     return generator.initial_seed() - config.seed * _SEEDS_APART
@@ -194,7 +203,7 @@ def train(
     """Train the model in place; at the end it holds the moving average of its weights.
 
     Args:
-        loss: takes the step's generator and returns {"loss": ..., more to log}.
+        loss: takes the step's generator, which is on the CPU, and returns {"loss": ..., more to log}.
         folder: where state.safetensors (to resume from) and metrics.jsonl go; None keeps nothing. If a state is there,
             training goes on from it.
         every: called with (steps done, seconds trained so far) whenever a state is saved, with the averaged weights in place.
@@ -209,7 +218,7 @@ def train(
     optimizers = _optimizers(model, config)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}
     device = next(model.parameters()).device
-    history, done, before = [], 0, 0.0
+    history, unread, done, before = [], [], 0, 0.0
     state_path = Path(folder) / "state.safetensors" if folder else None
     if state_path:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -226,6 +235,17 @@ def train(
         checkpoints.save_atomically(
             Path(folder) / "metrics.jsonl", lambda p: p.write_text("".join(json.dumps(h) + "\n" for h in history))
         )
+
+    def read() -> None:
+        """Take down the losses since the last look; seldom, for on a GPU each look waits until all work is done."""
+        for row in unread:
+            row |= {key: float(value) for key, value in row.items()} | {"step": row["step"]}
+            if not math.isfinite(row["loss"]):
+                raise FloatingPointError(f"The loss is {row['loss']} at step {row['step']}; lower the learning rate.")
+            if log:
+                log.write(json.dumps(row) + "\n")
+        history.extend(unread)
+        unread.clear()
 
     def save(step: int) -> None:
         seconds = before + time.perf_counter() - start
@@ -259,18 +279,18 @@ def train(
             model.zero_grad(set_to_none=True)
             with torch.no_grad():
                 keep = min(config.ema, (step + 1) / (step + 10))  # a short memory while all is still new
-                for name, value in model.state_dict().items():
-                    average[name].lerp_(value, 1 - keep) if value.is_floating_point() else average[name].copy_(value)
+                state = model.state_dict()
+                floating = [name for name, value in state.items() if value.is_floating_point()]
+                torch._foreach_lerp_([average[n] for n in floating], [state[n] for n in floating], 1 - keep)
+                for name in state.keys() - set(floating):
+                    average[name].copy_(state[name])
             row = {"step": step + 1, "seconds": round(before + time.perf_counter() - start, 2), "lr": factor}
-            row |= {key: float(value.detach()) for key, value in metrics.items()}
-            if not math.isfinite(row["loss"]):
-                raise FloatingPointError(f"The loss is {row['loss']} at step {step + 1}; lower the learning rate.")
-            history.append(row)
-            if log:
-                log.write(json.dumps(row) + "\n")
-            if (step + 1) % 10 == 0:
-                bar.set_postfix({key: f"{row[key]:.4f}" for key in metrics})
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            unread.append(row | {key: value.detach() for key, value in metrics.items()})
+            saves = (step + 1) % config.save_every == 0 or step + 1 == config.steps
+            if (step + 1) % 10 == 0 or saves:
+                read()
+                bar.set_postfix({key: f"{history[-1][key]:.4f}" for key in metrics})
+            if saves:
                 if log:
                     log.flush()
                 save(step + 1)

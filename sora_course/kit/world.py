@@ -12,6 +12,7 @@ its anti-aliased edge at any size, turn and softness.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -38,7 +39,7 @@ from .scenes import (  # noqa: F401
     sample_scenes,
     scene,
 )
-from .shapes import EXTENT, texture_of
+from .shapes import EXTENT, draw_texture, textures
 
 FPS = 8
 NUM_FRAMES, HEIGHT, WIDTH = 17, 64, 64
@@ -55,6 +56,7 @@ PAN = 0.17  # units a second
 ZOOM = 0.17  # change of the log of the magnification a second
 DOT_SPACING, DOT_RADIUS = 0.5, 0.045  # the pattern behind everything, by which a moving camera is seen
 DOTS = {"paper": (205, 196, 176), "night": (62, 68, 104)}
+BACKDROPS = tuple((background, camera) for background in BACKGROUNDS for camera in CAMERAS)
 
 
 # Motion --------------------------------------------------------------------------------------------------------------
@@ -135,11 +137,11 @@ def _tracks(scene: Scene, time: torch.Tensor, reach: tuple[float, float], genera
 
 
 # Rendering -----------------------------------------------------------------------------------------------------------
-def pixel_centres(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+def pixel_centres(height: int, width: int, device=None) -> tuple[torch.Tensor, torch.Tensor, float]:
     """x (w,), y (h,) in units, and a pixel's size in units."""
     pixel = 2 / min(height, width)
-    x = (torch.arange(width) + 0.5 - width / 2) * pixel
-    y = (torch.arange(height) + 0.5 - height / 2) * pixel
+    x = (torch.arange(width, device=device) + 0.5 - width / 2) * pixel
+    y = (torch.arange(height, device=device) + 0.5 - height / 2) * pixel
     return x, y, pixel
 
 
@@ -161,6 +163,12 @@ def backdrop(background: str, camera: str, num_frames: int, height: int, width: 
     return plain[:, None, None, None] + alpha * (dot - plain)[:, None, None, None]
 
 
+@lru_cache(maxsize=16)
+def backdrops(num_frames: int, height: int, width: int, device: str = "cpu") -> torch.Tensor:
+    """The backdrops of all `BACKDROPS`, (10, 3, t, h, w)."""
+    return torch.stack([backdrop(*kind, num_frames, height, width) for kind in BACKDROPS]).to(device)
+
+
 def coverage_of(textures, tracks, x, y, pixel: float) -> torch.Tensor:
     """How much of each pixel each thing covers, 0..1: (n, t, h, w) from textures (n, r, r) and tracks (n, t, 5)."""
     n, t = tracks.shape[:2]
@@ -168,7 +176,7 @@ def coverage_of(textures, tracks, x, y, pixel: float) -> torch.Tensor:
     cos, sin = torch.deg2rad(angle).cos(), torch.deg2rad(angle).sin()
     scale = 1 / (radius * EXTENT)
     dx, dy = (x - centre_x) * scale, (y - centre_y) * scale  # (n, t, w), (n, t, h)
-    grid = torch.empty(n, t, len(y), len(x), 2)
+    grid = torch.empty(n, t, len(y), len(x), 2, device=tracks.device)
     torch.add((cos * dx)[:, :, None, :], (sin * dy)[:, :, :, None], out=grid[..., 0])
     torch.add((-sin * dx)[:, :, None, :], (cos * dy)[:, :, :, None], out=grid[..., 1])
     distance = F.grid_sample(
@@ -178,6 +186,56 @@ def coverage_of(textures, tracks, x, y, pixel: float) -> torch.Tensor:
     softness = torch.maximum(spread, 0.43 * pixel / radius)
     strength = 1 / (1 + 0.4 * spread**2)  # what spreads gets thinner
     return torch.sigmoid_(distance.mul_((-1.702 / softness)[..., None])).mul_(strength[..., None])
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Films that are decided and not yet painted: what chance left open in their scenes is settled, in few numbers."""
+
+    behind: torch.Tensor  # (b,): which of `BACKDROPS`
+    film: torch.Tensor  # (n,): in which film each thing is; the first things of all films come first, then the second ones
+    colour: torch.Tensor  # (n, 3): red, green and blue of each thing in [-1, 1]
+    texture: torch.Tensor  # (n,): of each thing, by number (see `shapes.textures`)
+    tracks: torch.Tensor  # (n, t, 5): see `_tracks`
+    size: tuple[int, int]  # height, width
+
+
+def stage(scenes: list[Scene], *, generator=None, num_frames: int = NUM_FRAMES, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Staging:
+    """Let chance place the objects of each scene and pick the handwriting; arguments and errors as of `render`."""
+    if not scenes:
+        raise ValueError("There is no scene to film; pass at least one.")
+    if num_frames < 1 or min(size) < 16:
+        raise ValueError(f"Cannot film {num_frames} frames of {size[0]}x{size[1]}; ask for 1 frame or more, 16x16 or more.")
+    time = torch.arange(num_frames) / FPS
+    reach = (size[1] / min(size), size[0] / min(size))
+    tracks = torch.cat([_tracks(scene, time, reach, generator) for scene in scenes])
+    things = [(i, k, thing) for i, scene in enumerate(scenes) for k, thing in enumerate(scene.things)]
+    textures = torch.tensor([draw_texture(thing.shape, generator) for _, _, thing in things])
+    order = sorted(range(len(things)), key=lambda n: things[n][1])
+    return Staging(
+        behind=torch.tensor([BACKDROPS.index((scene.background, scene.camera)) for scene in scenes]),
+        film=torch.tensor([things[n][0] for n in order]),
+        colour=torch.stack([rgb(COLOURS[things[n][2].colour]) for n in order]),
+        texture=textures[order],
+        tracks=tracks[order],
+        size=size,
+    )
+
+
+def paint(staging: Staging, device: torch.device | str = "cpu") -> torch.Tensor:
+    """The films, (b, 3, t, h, w) on the device."""
+    x, y, pixel = pixel_centres(*staging.size, device)
+    behind, film, colour, texture, tracks = (
+        tensor.to(device) for tensor in (staging.behind, staging.film, staging.colour, staging.texture, staging.tracks)
+    )
+    videos = backdrops(tracks.shape[1], *staging.size, str(device))[behind]
+    at_once = 16 if videos.device.type == "cpu" else len(videos)  # on a CPU, small enough to stay in its cache
+    layers = [range(len(videos)), range(len(videos), len(film))]  # all first things, then all second ones, over them
+    for things in (torch.arange(layer.start, layer.stop, device=device) for layer in layers if layer):
+        for chunk in things.split(at_once):
+            alpha = coverage_of(textures(texture[chunk]), tracks[chunk], x, y, pixel)[:, None]  # (n, 1, t, h, w)
+            videos[film[chunk]] = videos[film[chunk]].lerp_(colour[chunk][..., None, None, None], alpha)
+    return videos
 
 
 def render(
@@ -200,22 +258,4 @@ def render(
     Raises:
         ValueError: there is no scene, no frame, or the size is under 16.
     """
-    height, width = size
-    if not scenes:
-        raise ValueError("There is no scene to film; pass at least one.")
-    if num_frames < 1 or min(size) < 16:
-        raise ValueError(f"Cannot film {num_frames} frames of {height}x{width}; ask for 1 frame or more, 16x16 or more.")
-    time = torch.arange(num_frames) / FPS
-    x, y, pixel = pixel_centres(height, width)
-    reach = (width / min(size), height / min(size))
-    videos = torch.stack([backdrop(s.background, s.camera, num_frames, height, width) for s in scenes])
-    things = [(i, t) for i, s in enumerate(scenes) for t in s.things]
-    tracks = torch.cat([_tracks(s, time, reach, generator) for s in scenes])
-    textures = torch.stack([texture_of(thing.shape, generator) for _, thing in things])
-    for chunk in range(0, len(things), 16):  # small enough to stay in the processor's cache
-        alphas = coverage_of(textures[chunk : chunk + 16], tracks[chunk : chunk + 16], x, y, pixel)
-        for (i, thing), alpha in zip(things[chunk : chunk + 16], alphas):
-            colour = rgb(COLOURS[thing.colour])
-            for channel in range(3):
-                videos[i, channel].lerp_(colour[channel].expand_as(alpha), alpha)
-    return videos
+    return paint(stage(scenes, generator=generator, num_frames=num_frames, size=size))
