@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch.nn as nn
 from .buckets import WORDINGS, Bucket, backdrops, drawing, encode_bucket, foreground, shown_films
 from .kit import checkpoints, world
 from .kit.captions import caption
-from .kit.training import TrainConfig, autocast, compile_if_possible, on_device, step_of, train
+from .kit.training import TrainConfig, autocast, compile_if_possible, on_device, step_of, train, uncompiled
 from .kit.words import LANGUAGES, NAMES
 from .sora import DEFAULT_CHECKPOINT, TextToVideo
 from .text import Reader, TextConfig, TextEncoder, Tokenizer
@@ -86,16 +87,16 @@ _FULL = replace(
     reading=True,
     text_train=TrainConfig(steps=1500, lr=0.01, adamw_lr=1e-3),
     dit=VideoDiTConfig(hidden_size=384, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
-    dit_train=TrainConfig(steps=24_000, lr=0.015, adamw_lr=1.5e-3, ema=0.998, decay=1.0, save_every=4000),
+    dit_train=TrainConfig(steps=14_000, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=1.0, save_every=4000),
     foreground=4.0,
     richness=0.05,
     buckets=(
-        Bucket(17, 64, 64, films=400_000, batch=512, weight=0.70),
-        Bucket(1, 64, 64, films=30_000, batch=1024, weight=0.04),
-        Bucket(9, 64, 64, films=30_000, batch=768, weight=0.06),
-        Bucket(25, 64, 64, films=30_000, batch=384, weight=0.07),
-        Bucket(17, 64, 96, films=30_000, batch=384, weight=0.065),
-        Bucket(17, 96, 64, films=30_000, batch=384, weight=0.065),
+        Bucket(17, 64, 64, films=256_000, batch=768, weight=0.76),
+        Bucket(1, 64, 64, films=24_000, batch=1024, weight=0.04),
+        Bucket(9, 64, 64, films=24_000, batch=768, weight=0.05),
+        Bucket(25, 64, 64, films=24_000, batch=384, weight=0.05),
+        Bucket(17, 64, 96, films=24_000, batch=384, weight=0.05),
+        Bucket(17, 96, 64, films=24_000, batch=384, weight=0.05),
     ),
 )
 
@@ -319,11 +320,16 @@ def train_dit(
         x0, weight = films.latents[chosen].float(), None
         if recipe.foreground:
             weight = foreground(x0, empty[which][films.behind[chosen]], recipe.foreground)
-        return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
+        with nullcontext() if which == 0 else uncompiled():
+            return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks, device)
-    callback = (lambda steps, seconds: every(model, steps, seconds)) if every else None
-    train(model.dit, loss, recipe.dit_train, folder=folder / "dit", every=callback, describe="dit")
+
+    def look(steps, seconds):
+        with uncompiled():
+            every(model, steps, seconds)
+
+    train(model.dit, loss, recipe.dit_train, folder=folder / "dit", every=look if every else None, describe="dit")
     model.save(folder / f"sora_{name}.safetensors")
     return model

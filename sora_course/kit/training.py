@@ -156,6 +156,11 @@ def compile_if_possible(modules, device: torch.device | str) -> bool:
     return True
 
 
+def uncompiled():
+    """Within it, compiled modules run as they are written, so that a seldom shape need not be compiled for (from torch 2.6)."""
+    return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+
+
 def on_device(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
     """A generator on the device with the given one's seed; on a CPU the given one itself."""
     if torch.device(device).type == "cpu":
