@@ -1,7 +1,8 @@
-"""What guidance buys and costs: python benchmarks/guidance.py [--threads 2]
+"""What guidance and new noise buy and cost: python benchmarks/guidance.py [--threads 2]
 
-For several scales, the shipped model films 128 held-out prompts, which the judge reads, and 8 held-out scenes with 16 seeds each,
-whose spread of places is compared with that of the world's own films. Writes data/guidance.json; chapter 08 draws it.
+For several scales of guidance, and for several shares of new noise at each step (eta), the shipped model films 128 held-out
+prompts, which the judge reads, and 8 held-out scenes with 8 seeds each, whose spread of places is compared with that of the
+world's own films. Writes data/guidance.json; chapter 08 draws it.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from sora_course.kit.judge import judge
 from sora_course.sora import TextToVideo
 
 PATH = Path(__file__).resolve().parents[1] / "data" / "guidance.json"
-SCALES, PROMPTS, SCENES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0), 128, 8
+SCALES, ETAS, PROMPTS, SCENES, SEEDS = (1.0, 2.0, 3.0, 5.0, 8.0), (0.0, 0.5), 128, 8, 8
 
 
 def main() -> None:
@@ -27,16 +28,17 @@ def main() -> None:
     model = TextToVideo.from_pretrained()
     scenes, prompts = held_out_prompts(PROMPTS, preset=model.config["preset"], seed=11)
     rows = []
-    for scale in tqdm(SCALES, desc="scales"):
+    for settings in tqdm([{"guidance_scale": scale} for scale in SCALES] + [{"eta": eta} for eta in ETAS], desc="settings"):
 
-        def generate(texts, seeds, scale=scale):
-            return model.generate(texts, seed=seeds, guidance_scale=scale)
+        def generate(texts, seeds, settings=settings):
+            return model.generate(texts, seed=seeds, **settings)
 
         verdicts = []
         for part in torch.arange(PROMPTS).split(32):
             verdicts += judge(generate([prompts[i] for i in part], part.tolist()), [scenes[i] for i in part])
-        found = variety.spreads(generate, scenes[:SCENES])
-        rows.append({"scale": scale, **summarise(verdicts)["all"], "spread": {kind: row["ratio"] for kind, row in found.items()}})
+        found = variety.spreads(generate, scenes[:SCENES], seeds=SEEDS)
+        row = {"guidance_scale": 2.0, "eta": 1.0} | settings | {"prompts": PROMPTS}
+        rows.append(row | summarise(verdicts)["all"] | {"spread": {kind: row["ratio"] for kind, row in found.items()}})
         print(rows[-1], flush=True)
     checkpoints.save_atomically(PATH, lambda path: path.write_text(json.dumps(rows, indent=1) + "\n"))
 

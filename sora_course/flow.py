@@ -91,8 +91,24 @@ def time_grid(steps: int, *, shift: float = 1.0) -> torch.Tensor:
     return shift * t / (1 + (shift - 1) * t)
 
 
+def fresh_share(t: torch.Tensor, t_next: torch.Tensor, eta: float) -> torch.Tensor:
+    """By how much of its noise a sample's noise is replaced on the way from t to t_next, 0..1.
+
+    eta = 1 is what DDPM's ancestral sampling replaces, DDIM's eta (Song et al. 2020, eq. 16) scales it: with 1 - t for the
+    signal and t for the noise, eta sqrt(1 - ((1 - t) t_next / ((1 - t_next) t))^2).
+    """
+    return eta * (1 - ((1 - t) * t_next / ((1 - t_next) * t)) ** 2).clamp(min=0).sqrt()
+
+
 def sample(
-    velocity: Velocity, noise: torch.Tensor, *, steps: int, solver: str = "euler", shift: float = 1.0
+    velocity: Velocity,
+    noise: torch.Tensor,
+    *,
+    steps: int,
+    solver: str = "euler",
+    shift: float = 1.0,
+    eta: float = 0.0,
+    draw: Callable[[], torch.Tensor] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Follow the velocity from noise to data, and yield the state after every step; the last is the sample.
 
@@ -101,12 +117,17 @@ def sample(
         noise: where to start, (b, ...), of real numbers; half precision is added up in float32.
         solver: "euler", one call a step; or "heun", which averages the slopes at both ends of a step (second order) for
             two calls a step.
+        eta: 0 to follow the velocity and nothing else; up to 1 to replace some of the noise by new noise at every step of
+            Euler's (see `fresh_share`), so that what an early step got wrong can be found again by a later one.
+        draw: gives new noise of the samples' shape; needed where eta is above 0.
 
     Raises:
-        ValueError: the solver is unknown, there are no steps, or noise or velocity do not fit.
+        ValueError: the solver is unknown, there are no steps, eta does not fit, or noise or velocity do not fit.
     """
     if solver not in ("euler", "heun"):
         raise ValueError(f"{solver!r} is not a solver; use 'euler' or 'heun'.")
+    if not 0 <= eta <= 1 or (eta and (solver != "euler" or draw is None)):
+        raise ValueError(f"eta was {eta}; it is in 0..1, and above 0 it takes the solver 'euler' and a function that draws noise.")
     if not noise.is_floating_point():
         raise ValueError(f"Noise is of real numbers, such as torch.randn gives; this is {noise.dtype}.")
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
@@ -118,6 +139,9 @@ def sample(
         if solver == "heun" and t_next > 0:
             slope = (slope + velocity(ahead, t_next.expand(len(x)))) / 2
             ahead = x + (t_next - t) * slope
+        if eta and t_next > 0:
+            share, noise = fresh_share(t, t_next, eta), x + (1 - t) * slope  # x = (1 - t) x0 + t noise
+            ahead = ahead + t_next * (((1 - share**2).sqrt() - 1) * noise + share * draw())
         x = ahead
         yield x
 

@@ -87,7 +87,7 @@ _FULL = replace(
     reading=True,
     text_train=TrainConfig(steps=1500, lr=0.01, adamw_lr=1e-3),
     dit=VideoDiTConfig(hidden_size=384, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
-    dit_train=TrainConfig(steps=14_000, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=1.0, save_every=4000),
+    dit_train=TrainConfig(steps=6800, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=1.0, save_every=1133),
     foreground=4.0,
     richness=0.05,
     buckets=(

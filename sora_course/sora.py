@@ -21,7 +21,7 @@ from .text import TextConfig, TextEncoder, Tokenizer
 from .video_dit import VideoDiT, VideoDiTConfig
 from .video_vae import VideoVAE, VideoVAEConfig
 
-DEFAULT_CHECKPOINT = "sora_starter"
+DEFAULT_CHECKPOINT = "sora_full"
 MAX_PIXELS = 2**22
 
 
@@ -99,8 +99,10 @@ class TextToVideo(nn.Module):
         return model.eval()
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file with the config inside; weights in half precision, which halves the file."""
-        checkpoints.save(path, {name: t.half() for name, t in self.state_dict().items()}, self.config)
+        """Write one safetensors file with the config inside; the transformer's matrices with 8 bits a weight, the rest with 16."""
+        tensors = {name: tensor.half() for name, tensor in self.state_dict().items()}
+        matrices = {n: tensors.pop(n) for n in list(tensors) if n.startswith("dit.") and tensors[n].ndim == 2}
+        checkpoints.save(path, tensors | checkpoints.in_eight_bits(matrices), self.config)
 
     def encode_text(self, prompts: list[str] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sentences, or numbers of their tokens (b, n), to features (b, n, d), mask (b, n) and pooled (b, d)."""
@@ -137,12 +139,13 @@ class TextToVideo(nn.Module):
         prompts: str | list[str],
         *,
         seed: int | list[int] = 0,
-        steps: int = 24,
+        steps: int = 16,
         guidance_scale: float = 2.0,
         num_frames: int = 17,
         size: tuple[int, int] = (64, 64),
         solver: str = "euler",
-        shift: float = 5.0,
+        shift: float = 3.0,
+        eta: float | None = None,
         video: torch.Tensor | None = None,
         known_frames=None,
         progress=None,
@@ -157,6 +160,7 @@ class TextToVideo(nn.Module):
             num_frames, size: 4n + 1 frames (1 for a still), and (height, width) in multiples of 16.
             solver: "euler" or "heun".
             shift: above 1, more of the steps go to high noise, where it is decided what will be where.
+            eta: how much of the noise is drawn anew at each step (see `flow.sample`); None for 1 with "euler", else 0.
             video, known_frames: a film (b, 3, t, h, w) in [-1, 1] of which the frames with these numbers are given and the
                 others are found anew: frame 0 alone animates a picture, the first or last frames extend a film, and both
                 ends connect. Given frames count in groups of four (see `known_latents`).
@@ -182,7 +186,12 @@ class TextToVideo(nn.Module):
         seeds = [seed] * b if isinstance(seed, int) else list(seed)
         if len(seeds) != b:
             raise ValueError(f"There are {b} prompts and {len(seeds)} seeds; give one seed, or one for each prompt.")
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]).to(device)
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        eta = float(solver == "euler") if eta is None else eta
+
+        def draw() -> torch.Tensor:
+            return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+
         with autocast(device):
             known = clean = None
             if known_frames is not None:
@@ -198,7 +207,7 @@ class TextToVideo(nn.Module):
                 out = self.dit(torch.cat([x, x]), torch.cat([t, t]), *both, *given, drop_text=drop)
                 return guided(*out.chunk(2), guidance_scale)
 
-            states = flow.sample(velocity, noise, steps=steps, solver=solver, shift=shift)
+            states = flow.sample(velocity, draw(), steps=steps, solver=solver, shift=shift, eta=eta, draw=draw)
             for x in progress(states, total=steps) if progress else states:
                 pass
             if known is not None:

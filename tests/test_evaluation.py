@@ -50,6 +50,9 @@ def test_failures_are_named_and_calls_counted():
     failures = result["failures"]
     assert len(failures) == min(24, round(30 * (1 - result["rows"]["model"]["all"]["share"])))
     assert all(texts[f["seed"] - 5] == f["prompt"] and "colour" in f["wrong"] for f in failures)
+    colours = result["words"]["colour"]
+    assert sum(row["prompts"] for row in colours.values()) == 30 and set(result["words"]["camera"]) == {"still"}
+    assert {word for word, row in colours.items() if row["share"] > 0} == {"red"} and colours["red"]["share"] == 1
     rows = evaluation.by_calls(generate, prompts=30, preset="starter", calls=(2, 8), seed=5)
     assert [row["calls"] for row in rows] == [2, 8] and rows[0]["share"] <= rows[1]["share"] < 0.4
 

@@ -35,7 +35,8 @@ def test_orders_of_the_solvers():
         assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.05)
 
 
-def test_gaussian_data_arrives_with_its_mean_and_deviation(generator):
+@pytest.mark.parametrize("how", [{"solver": "heun"}, {"eta": 0.5}, {"eta": 1.0}])
+def test_gaussian_data_arrives_with_its_mean_and_deviation(how, generator):
     """For data N(m, s^2) the ideal velocity is known in closed form; sampling with it must give N(m, s^2)."""
     m, s = 1.5, 0.3
 
@@ -45,8 +46,26 @@ def test_gaussian_data_arrives_with_its_mean_and_deviation(generator):
         # E[noise - x0 | x_t] for jointly normal variables
         return -m + (t - (1 - t) * s**2) / variance * (x - (1 - t) * m)
 
-    samples = last(flow.sample(velocity, torch.randn(20000, 1, generator=generator), steps=64, solver="heun"))
+    draw = lambda: torch.randn(20000, 1, generator=generator)  # noqa: E731
+    samples = last(flow.sample(velocity, draw(), steps=64 if "solver" in how else 500, draw=draw, **how))
     assert samples.mean().item() == pytest.approx(m, abs=0.01) and samples.std().item() == pytest.approx(s, rel=0.03)
+
+
+def test_new_noise_is_drawn_as_ddim_draws_it():
+    """Song et al. 2020, eq. 16: sigma as a share of the noise that is left, with alpha_bar = signal^2 / (signal^2 + noise^2)."""
+    t, t_next = torch.tensor([0.9, 0.7, 0.3], dtype=torch.float64), torch.tensor([0.8, 0.2, 0.1], dtype=torch.float64)
+    before, after = ((1 - s) ** 2 / ((1 - s) ** 2 + s**2) for s in (t, t_next))
+    sigma = ((1 - after) / (1 - before)).sqrt() * (1 - before / after).sqrt()
+    assert torch.allclose(flow.fresh_share(t, t_next, 0.6), 0.6 * sigma / (1 - after).sqrt())
+
+
+def test_new_noise_comes_at_every_step_but_the_last(generator):
+    drawn = []
+    draw = lambda: drawn.append(torch.randn(2, 3, generator=generator)) or drawn[-1]  # noqa: E731
+    x0, noise = torch.randn(2, 3), torch.randn(2, 3)
+    known = lambda x, t: (x - x0) / t.view(-1, 1)  # noqa: E731  the velocity where x0 is known
+    assert torch.allclose(last(flow.sample(known, noise, steps=5, eta=1.0, draw=draw)), x0, atol=1e-5) and len(drawn) == 4
+    assert torch.equal(*(last(flow.sample(known, noise, steps=5, eta=0.0, draw=d)) for d in (draw, None))) and len(drawn) == 4
 
 
 def test_loss_counts_only_what_was_not_given(generator):
@@ -73,6 +92,9 @@ def test_times(generator):
         (dict(steps=2.0), "a whole number"),
         (dict(steps=2, shift=float("inf")), "must be positive"),
         (dict(steps=2, solver="dopri"), "'euler' or 'heun'"),
+        (dict(steps=2, eta=1.0), "a function that draws noise"),
+        (dict(steps=2, eta=1.5, draw=lambda: torch.zeros(3)), "in 0..1"),
+        (dict(steps=2, eta=0.5, solver="heun", draw=lambda: torch.zeros(3)), "takes the solver 'euler'"),
         (dict(steps=2, noise=torch.zeros(3).long()), "real numbers"),
         (dict(steps=2, velocity=lambda x, t: x[:, None]), r"velocity has the shape of the samples, \(3,\)"),
     ],

@@ -37,7 +37,7 @@ def test_menus_write_the_prompt_and_the_button_films_it():
     assert meant == scene("red", "7", "spinning", speed="slow", camera="zoom in")
     controls["Make the film"].click()
     text, settings = asked[0]
-    assert text == controls["prompt"].value and settings == {"seed": 5, "steps": 24, "guidance_scale": 2.0}
+    assert text == controls["prompt"].value and settings == {"seed": 5, "steps": 16, "guidance_scale": 2.0}
     controls["shape"].value = "ring"
     assert "spins looks like" in controls["HTML"].value and parse(controls["prompt"].value) == meant
 

@@ -60,7 +60,26 @@ def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
         ) from error
     if "sora_course" not in metadata:
         raise ValueError(f"{path} was not written by this course, for it holds no config; name a checkpoint of ours.")
-    return tensors, json.loads(metadata["sora_course"])
+    return _from_eight_bits(tensors), json.loads(metadata["sora_course"])
+
+
+def in_eight_bits(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Matrices as whole numbers from -127 to 127 and one scale for each row, under two names; `load` puts them together again.
+
+    A row's largest weight sets its scale, so that no weight is off by more than 1/254 of it.
+    """
+    packed = {}
+    for name, matrix in tensors.items():
+        scale = matrix.float().abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+        packed |= {f"{name}#int8": (matrix.float() / scale).round().to(torch.int8), f"{name}#scale": scale}
+    return packed
+
+
+def _from_eight_bits(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    names = [name.removesuffix("#int8") for name in tensors if name.endswith("#int8")]
+    for name in names:
+        tensors[name] = tensors.pop(f"{name}#int8").float() * tensors.pop(f"{name}#scale")
+    return tensors
 
 
 def digest(tensors: dict[str, torch.Tensor], more: str = "") -> str:

@@ -56,6 +56,19 @@ def summarise(verdicts: Verdicts) -> dict[str, dict[str, float]]:
     return table
 
 
+def by_word(verdicts: Verdicts, scenes: list[Scene]) -> dict[str, dict[str, dict[str, float]]]:
+    """For each kind of word and each word in it: in how many prompts it stood, and the share of these that was all right."""
+    found: dict[str, dict[str, list[bool]]] = {}
+    for verdict, scene in zip(verdicts, scenes):
+        said = {(kind, word) for thing in scene.things for kind, word in vars(thing).items()}
+        for kind, word in said | {("background", scene.background), ("camera", scene.camera)}:
+            found.setdefault(kind, {}).setdefault(word, []).append(verdict["all"])
+    return {
+        kind: {word: {"prompts": len(hits), "share": sum(hits) / len(hits)} for word, hits in sorted(words.items())}
+        for kind, words in sorted(found.items())
+    }
+
+
 def evaluate(
     generate: Callable[[list[str], list[int]], torch.Tensor],
     round_trip: Callable[[torch.Tensor], torch.Tensor],
@@ -81,7 +94,7 @@ def evaluate(
     Returns:
         A dict that JSON can hold: what was asked for, rows (model, ceiling, baseline, chance; see `ROWS`), each with
         share, low and high for every attribute, the model's row on parts of the prompts (english, chinese, and digits,
-        where there are any), and its failures: prompt, seed, and what was wrong, the first 24 of them.
+        where there are any), its share by word (see `by_word`), and its failures: prompt, seed, and what was wrong, the first 24.
 
     Raises:
         ValueError: fewer than 2 prompts, or stills.
@@ -105,6 +118,7 @@ def evaluate(
     result = {"prompts": prompts, "preset": preset, "objects": objects, "num_frames": num_frames, "size": size, "seed": seed}
     result["rows"] = {name: summarise(v) for name, v in verdicts.items()}
     result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2])}
+    result["words"] = by_word(verdicts["model"], scenes)
     failed = [i for i, verdict in enumerate(verdicts["model"]) if not verdict["all"]]
     result["failures"] = [
         {"prompt": texts[i], "seed": seed + i, "wrong": [name for name in ATTRIBUTES if not verdicts["model"][i].get(name, True)]}
