@@ -1,4 +1,4 @@
-"""Which new words a model of the full preset has learned: python benchmarks/departures.py FILE [--threads 2]
+"""Which new words a model of the full preset has learned: python benchmarks/departures.py [FILE] [--threads 2]
 
 Each row asks for held-out scenes that leave the starter's world, one large fast thing on paper before a still camera, by one
 kind of word alone; the judge reads 64 films of each. The accuracy on whole prompts, which ask for several such words at
@@ -15,7 +15,7 @@ from sora_course.kit.captions import caption
 from sora_course.kit.evaluation import summarise
 from sora_course.kit.judge import judge
 from sora_course.kit.words import LANGUAGES
-from sora_course.sora import TextToVideo
+from sora_course.sora import DEFAULT_CHECKPOINT, TextToVideo
 
 FILMS, STARTER = 64, world.PRESETS["starter"]
 
@@ -55,7 +55,7 @@ def scenes(kind: str, generator: torch.Generator) -> list[world.Scene]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint")
+    parser.add_argument("checkpoint", nargs="?", default=DEFAULT_CHECKPOINT)
     parser.add_argument("--threads", type=int, default=2)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)

@@ -1,7 +1,7 @@
 """Draws the figures of README.md and data/README.md: python data/make_figures.py
 
-films.png from the shipped model; accuracy.png from data/starter_accuracy.jsonl, which `sora-course train --measure` wrote;
-calls.png from data/starter_report.json, which `sora-course evaluate --calls` wrote.
+films.png from the shipped model; accuracy.png from data/starter_accuracy.jsonl, which `sora-course train starter --measure`
+wrote; calls.png from data/full_report.json, which `sora-course evaluate --calls` wrote.
 """
 
 import json
@@ -21,9 +21,9 @@ DATA = Path(__file__).resolve().parent
 PROMPTS = {  # what the model is asked, and how the figure says it
     "a red circle moves right": "“a red circle moves right”",
     "一个紫色的心形顺时针绕圈": "“一个紫色的心形顺时针绕圈” (a purple heart circles clockwise)",
-    "a green star spreads like ink in water": "“a green star spreads like ink in water”",
-    "一个蓝色的方形向上移动": "“一个蓝色的方形向上移动” (a blue square moves up)",
-    "an orange ring moves left": "“an orange ring moves left”",
+    "a yellow digit 7 bounces at night, the camera pans right": "“a yellow digit 7 bounces at night, the camera pans right”",
+    "一个绿色的十字缓慢旋转，镜头推近": "“一个绿色的十字缓慢旋转，镜头推近” (a green cross spins slowly, the camera zooms in)",
+    "an orange triangle rises and a blue square moves left": "“an orange triangle rises and a blue square moves left”",
 }
 
 
@@ -48,7 +48,7 @@ def accuracy() -> None:
 
 
 def calls() -> None:
-    rows = json.loads((DATA / "starter_report.json").read_text())["calls"]
+    rows = json.loads((DATA / "full_report.json").read_text())["calls"]
     figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
     numbers = [row["calls"] for row in rows]
     axis.fill_between(numbers, [100 * row["low"] for row in rows], [100 * row["high"] for row in rows], alpha=0.2)

@@ -173,3 +173,30 @@ def test_tensors_that_do_not_fit_their_module():
         checkpoints.fill(module, {"weight": torch.zeros(3, 2)}, "weights")
     with pytest.raises(ValueError, match="'weight' is the first"):
         checkpoints.fill(module, {"weight": torch.zeros(2, 3), "bias": torch.zeros(3)}, "weights")
+
+
+def test_matrices_in_eight_bits_come_back_nearly_as_they_were(tmp_path, generator):
+    matrix = torch.randn(6, 50, generator=generator) * torch.tensor([0.01, 1, 100, 1, 1, 0])[:, None]  # the last row is 0
+    other = torch.randn(3, generator=generator)
+    checkpoints.save(tmp_path / "x.safetensors", {"b": other} | checkpoints.in_eight_bits({"a": matrix}), {})
+    tensors, _ = checkpoints.load(tmp_path / "x.safetensors")
+    assert tensors.keys() == {"a", "b"} and torch.equal(tensors["b"], other)
+    assert ((tensors["a"] - matrix).abs() <= matrix.abs().amax(1, keepdim=True) / 253).all() and not tensors["a"][-1].any()
+    again = checkpoints.in_eight_bits({"a": tensors["a"]})
+    assert torch.equal(again["a#int8"], checkpoints.in_eight_bits({"a": matrix})["a#int8"])  # a second rounding changes nothing
+
+
+def test_losses_are_taken_down_for_every_step_though_looked_at_seldom(tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 1)
+    seen = []
+
+    def loss(generator):
+        value = model(torch.randn(4, 2, generator=generator)).pow(2).mean()
+        seen.append(float(value.detach()))
+        return {"loss": value}
+
+    history = train(model, loss, TrainConfig(steps=17, warmup=2, save_every=8), folder=tmp_path)
+    assert [row["step"] for row in history] == list(range(1, 18))
+    assert [row["loss"] for row in history] == pytest.approx(seen)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
