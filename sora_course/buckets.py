@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -52,8 +53,8 @@ class Films:
 
 
 # Drawing -------------------------------------------------------------------------------------------------------------
-def _draw_scene(bucket: Bucket, number: int, preset: str, richness: float, generator: torch.Generator) -> world.Scene:
-    here = min(1.0, richness + 2 * (1 - richness) * number / bucket.films)
+def _scene_of_film(film: int, bucket: Bucket, preset: str, richness: float, generator: torch.Generator) -> world.Scene:
+    here = min(1.0, richness + 2 * (1 - richness) * film / bucket.films)
     while True:
         (scene,) = world.sample_scenes(1, generator=generator, preset=preset, richness=here)
         scene = world.as_still(scene) if bucket.num_frames == 1 else scene
@@ -72,54 +73,61 @@ def draw_part(
     seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
     generator = torch.Generator().manual_seed(1_000_003 * seed + number)
     films = range(PART * number, min(PART * (number + 1), bucket.films))
-    scenes = [_draw_scene(bucket, film, preset, richness, generator) for film in films]
+    scenes = [_scene_of_film(film, bucket, preset, richness, generator) for film in films]
     captions = [[caption(scene, LANGUAGES[k % 2], generator=generator) for k in range(WORDINGS)] for scene in scenes]
     size = (bucket.height, bucket.width)
     return scenes, captions, world.stage(scenes, generator=generator, num_frames=bucket.num_frames, size=size)
 
 
 def parts_of(bucket: Bucket) -> range:
+    """The numbers of the bucket's parts."""
     return range(-(-bucket.films // PART))
 
 
 def _draw_tokens(number: int, bucket: Bucket, *, preset: str, richness: float, vocabulary: list[str]) -> bytes:
-    """What encoding needs of a part, packed for the way from one process to another."""
+    """What encoding needs of a part, as bytes: tensors as such would go from process to process through a file each."""
     _, captions, staging = draw_part(number, bucket, preset=preset, richness=richness)
     tokens, _ = Tokenizer(vocabulary)([text for texts in captions for text in texts])
     return pickle.dumps((tokens.unflatten(0, (-1, WORDINGS)).short(), staging))
 
 
 @contextmanager
-def drawing(device: torch.device, processes: int | None = None) -> Iterator[Callable]:
-    """`map` for `_draw_tokens`: as it is where a CPU encodes, else over several processes, as many as there are processors."""
-    processes = processes or (1 if device.type == "cpu" else os.cpu_count() or 1)
+def mapping(device: torch.device, processes: int | None = None) -> Iterator[Callable]:
+    """`map`, and where a GPU encodes a map over several processes, which start when it is first called.
+
+    A script that trains on a GPU keeps its calls under `if __name__ == "__main__":`, for each process reads it again.
+    """
+    processes = processes or (1 if device.type == "cpu" else min(16, os.cpu_count() or 1))
     if processes == 1:
         yield map
         return
-    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
-        yield partial(pool.imap, chunksize=4)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield partial(pool.map, chunksize=4)
 
 
 # Encoding ------------------------------------------------------------------------------------------------------------
 def encode_bucket(
-    vae: VideoVAE, bucket: Bucket, folder: Path, draw: Callable = map, *, preset: str, richness: float, vocabulary: list[str]
+    vae: VideoVAE, bucket: Bucket, folder: Path, map_parts: Callable = map, *, preset: str, richness: float, vocabulary: list[str]
 ) -> Films:
     """The bucket's films, on the VAE's device. Encoded once; a file in the folder keeps them.
 
     Args:
-        draw: how to map a function over numbers of parts, see `drawing`.
+        map_parts: how to map a function over the numbers of parts (see `mapping`).
     """
     device, drawn = vae.latent_std.device, {"preset": preset, "richness": richness}
-    identity = repr((bucket, drawn, vocabulary, draw_part(0, bucket, **drawn)[:2]))
+    films = (bucket.num_frames, bucket.height, bucket.width, bucket.films)
+    identity = repr((films, drawn, vocabulary, [draw_part(number, bucket, **drawn)[:2] for number in (0, parts_of(bucket)[-1])]))
     path = folder / f"films-{checkpoints.digest(vae.state_dict(), identity)[:16]}.safetensors"
     if path.exists():
         return Films(**{name: tensor.to(device) for name, tensor in checkpoints.load(path)[0].items()})
     latents, words, behind = [], [], []
-    parts = draw(partial(_draw_tokens, bucket=bucket, vocabulary=vocabulary, **drawn), parts_of(bucket))
+    parts = map_parts(partial(_draw_tokens, bucket=bucket, vocabulary=vocabulary, **drawn), parts_of(bucket))
     what = f"encoding {bucket.num_frames}x{bucket.height}x{bucket.width}"
     for tokens, staging in tqdm(map(pickle.loads, parts), desc=what, total=len(parts_of(bucket))):
         with torch.no_grad(), autocast(device):
-            latents.append(vae.encode(world.paint(staging, device)).half())
+            videos = world.paint(staging, device if device.type == "cuda" else "cpu")  # not all of it is there on MPS
+            latents.append(vae.encode(videos.to(device)).half())
         words.append(tokens)
         behind.append(staging.behind)
     longest = max(tokens.shape[-1] for tokens in words)
@@ -139,11 +147,12 @@ def shown_films(films: int, *, richness: float, progress: float) -> int:
 
 
 @torch.no_grad()
-def backdrops(vae: VideoVAE, bucket: Bucket) -> torch.Tensor:
+def backdrop_latents(vae: VideoVAE, bucket: Bucket) -> torch.Tensor:
     """Latents of films in which nothing is but one of `world.BACKDROPS`: (10, c, t, h, w), on the VAE's device."""
     device = vae.latent_std.device
     with autocast(device):
-        return vae.encode(world.backdrops(bucket.num_frames, bucket.height, bucket.width).to(device)).float()
+        films = [world.backdrop(*kind, bucket.num_frames, bucket.height, bucket.width) for kind in world.BACKDROPS]
+        return vae.encode(torch.stack(films).to(device)).float()
 
 
 def foreground(latents: torch.Tensor, empty: torch.Tensor, strength: float) -> torch.Tensor:

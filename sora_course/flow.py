@@ -28,7 +28,7 @@ def interpolate(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch
     """x_t = (1 - t) x0 + t noise, for t of shape (b,).
 
     Raises:
-        ValueError: the noise has another shape, or t is not one time in [0, 1] for each sample.
+        ValueError: the noise has another shape, or t is not one time in [0, 1] for each sample (on a GPU its values are not looked at).
     """
     _require_same_shape(x0, noise, "The noise")
     wrong = t.device.type == "cpu" and not ((0 <= t) & (t <= 1)).all()  # to ask a GPU for values would make it wait
@@ -39,7 +39,7 @@ def interpolate(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch
 
 
 def logit_normal_times(n: int, *, generator: torch.Generator, mean: float = 0.0, std: float = 1.0) -> torch.Tensor:
-    """Times in [0, 1] whose logit is normal: most in the middle, where the direction is hard to tell. (n,).
+    """Times in [0, 1] whose logit is normal: most in the middle, where the direction is hard to tell. (n,), on the generator's device.
 
     Esser et al. 2024, section 3.1. A larger mean gives more noise.
     """
@@ -140,8 +140,8 @@ def sample(
             slope = (slope + velocity(ahead, t_next.expand(len(x)))) / 2
             ahead = x + (t_next - t) * slope
         if eta and t_next > 0:
-            share, noise = fresh_share(t, t_next, eta), x + (1 - t) * slope  # x = (1 - t) x0 + t noise
-            ahead = ahead + t_next * (((1 - share**2).sqrt() - 1) * noise + share * draw())
+            share, believed = fresh_share(t, t_next, eta), x + (1 - t) * slope  # the noise in x = (1 - t) x0 + t noise
+            ahead = ahead + t_next * (((1 - share**2).sqrt() - 1) * believed + share * draw())
         x = ahead
         yield x
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from .buckets import WORDINGS, Bucket, backdrops, drawing, encode_bucket, foreground, shown_films
+from .buckets import WORDINGS, Bucket, backdrop_latents, encode_bucket, foreground, mapping, shown_films
 from .kit import checkpoints, world
 from .kit.captions import caption
-from .kit.training import TrainConfig, autocast, compile_if_possible, on_device, step_of, train, uncompiled
+from .kit.training import TrainConfig, autocast, compile_if_possible, generator_on, step_of, train, uncompiled
 from .kit.words import LANGUAGES, NAMES
-from .sora import DEFAULT_CHECKPOINT, TextToVideo
+from .sora import TextToVideo
 from .text import Reader, TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
 from .video_dit import VideoDiT, VideoDiTConfig
@@ -79,15 +79,16 @@ _STARTER = Recipe(
     compile=True,
 )
 
-# On a GPU, with the autoencoder that the starter's recipe makes. From simple to rich: a few new words at a time.
+# On a GPU. From simple to rich: a few new words at a time. The autoencoder is the one that the starter's recipe made, as it
+# lies in the model that ships; for another, put a vae.safetensors into the folder and call the other two stages.
 _FULL = replace(
     _STARTER,
     preset="full",
-    autoencoder=DEFAULT_CHECKPOINT,
+    autoencoder="sora_full",
     reading=True,
     text_train=TrainConfig(steps=1500, lr=0.01, adamw_lr=1e-3),
     dit=VideoDiTConfig(hidden_size=384, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
-    dit_train=TrainConfig(steps=6800, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=1.0, save_every=1133),
+    dit_train=TrainConfig(steps=6800, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=1.0, save_every=1134),
     foreground=4.0,
     richness=0.05,
     buckets=(
@@ -305,29 +306,29 @@ def train_dit(
     model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
     model.to(device)
     drawn = {"preset": recipe.preset, "richness": recipe.richness, "vocabulary": config["vocabulary"]}
-    with drawing(torch.device(device)) as draw:
-        data = [encode_bucket(model.vae, bucket, folder, draw, **drawn) for bucket in recipe.buckets]
-    empty = [backdrops(model.vae, bucket) for bucket in recipe.buckets] if recipe.foreground else []
+    with mapping(torch.device(device)) as map_parts:
+        data = [encode_bucket(model.vae, bucket, folder, map_parts, **drawn) for bucket in recipe.buckets]
+    empty = [backdrop_latents(model.vae, bucket) for bucket in recipe.buckets] if recipe.foreground else []
     weights = torch.tensor([bucket.weight for bucket in recipe.buckets])
 
     def loss(generator):
         which = int(torch.multinomial(weights, 1, generator=generator))
         films, progress = data[which], step_of(generator, recipe.dit_train) / recipe.dit_train.steps
         shown = shown_films(len(films.latents), richness=recipe.richness, progress=progress)
-        generator = on_device(generator, device)
-        draw = partial(torch.randint, size=(recipe.buckets[which].batch,), generator=generator, device=generator.device)
-        chosen, wording = draw(shown), draw(WORDINGS)
+        generator = generator_on(device, generator)
+        any_of = partial(torch.randint, size=(recipe.buckets[which].batch,), generator=generator, device=generator.device)
+        chosen, wording = any_of(shown), any_of(WORDINGS)
         x0, weight = films.latents[chosen].float(), None
         if recipe.foreground:
             weight = foreground(x0, empty[which][films.behind[chosen]], recipe.foreground)
-        with nullcontext() if which == 0 else uncompiled():
+        with uncompiled() if which > 0 and device != "cpu" else nullcontext():  # a GPU compiles for each size anew
             return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks, device)
 
     def look(steps, seconds):
-        with uncompiled():
+        with uncompiled() if device != "cpu" else nullcontext():
             every(model, steps, seconds)
 
     train(model.dit, loss, recipe.dit_train, folder=folder / "dit", every=look if every else None, describe="dit")

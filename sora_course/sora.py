@@ -30,7 +30,7 @@ def draw_known(batch: int, frames: int, *, generator: torch.Generator, none: flo
 
     With probability `none` nothing is given (text to video); otherwise, equally often, the first frame, the last frame, a
     first part, a last part, both ends, or random frames, and always at least one frame is left to find. After the unified
-    masks of Open-Sora. A still has nothing to give.
+    masks of Open-Sora. A still has nothing to give. On the generator's device.
     """
     device = generator.device
     if frames == 1:

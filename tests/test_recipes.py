@@ -20,7 +20,7 @@ def test_things_count_more_than_what_lies_behind_them():
 
 
 def test_every_backdrop_is_there(tiny_model):
-    found = buckets.backdrops(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
+    found = buckets.backdrop_latents(tiny_model.vae, recipes.RECIPES["tiny"].buckets[2])
     assert found.shape == (10, 8, 3, 8, 12)
     night = [world.BACKDROPS.index(("night", camera)) for camera in ("still", "zoom in")]
     assert not torch.allclose(*found[night], atol=1e-3)

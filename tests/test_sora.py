@@ -33,6 +33,23 @@ def test_text_and_guidance_matter(tiny_model):
     assert not torch.allclose(plain, tiny_model.generate("a blue star", steps=2, guidance_scale=1.0), atol=0.05)
 
 
+def test_new_noise_at_each_step_is_part_of_the_seed(tiny_model):
+    still, new, again = (tiny_model.generate(PROMPT, steps=3, seed=3, eta=eta) for eta in (0.0, 1.0, 1.0))
+    assert torch.equal(new, again) and not torch.allclose(still, new, atol=0.05)
+    assert torch.equal(tiny_model.generate(PROMPT, steps=3, seed=3), new)
+    assert torch.equal(*(tiny_model.generate(PROMPT, steps=2, solver="heun", **eta) for eta in ({}, {"eta": 0.0})))
+
+
+def test_a_sentence_and_its_tokens_say_the_same(tiny_model):
+    texts = [PROMPT, "a small blue square moves up and to the left"]
+    tokens, mask = tiny_model.tokenizer(texts)
+    longer = torch.nn.functional.pad(tokens, (0, 5))
+    with torch.no_grad():
+        (features, _, pooled), (same, same_mask, same_pooled) = tiny_model.encode_text(texts), tiny_model.encode_text(longer)
+    assert torch.allclose(pooled, same_pooled, atol=1e-5) and torch.equal(same_mask[:, :-5], mask) and not same_mask[:, -5:].any()
+    assert torch.allclose(features[mask], same[:, :-5][mask], atol=1e-5)
+
+
 def test_saved_and_loaded_it_makes_the_same_film(tiny_model, tiny_checkpoint):
     loaded = TextToVideo.from_pretrained(str(tiny_checkpoint))
     a, b = (m.generate(PROMPT, steps=2) for m in (tiny_model, loaded))

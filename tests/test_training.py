@@ -72,6 +72,20 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         train(model, lambda g: {"loss": model(torch.full((1, 2), float("inf"))).sum()}, TrainConfig(steps=2))
 
 
+def test_the_last_save_is_whole_when_a_loss_stops_being_finite(tmp_path):
+    model = torch.nn.Linear(2, 2)
+
+    def loss(generator):
+        value = model(torch.randn(3, 2, generator=generator)).pow(2).mean()
+        return {"loss": value * float("nan") if step_of(generator, config) == 5 else value}
+
+    config = TrainConfig(steps=20, warmup=2, save_every=4)
+    with pytest.raises(FloatingPointError, match="at step 6"):
+        train(model, loss, config, folder=tmp_path)
+    tensors, saved = checkpoints.load(tmp_path / "state.safetensors")
+    assert saved["step"] == 4 and all(t.isfinite().all() for t in tensors.values() if t.is_floating_point())
+
+
 def test_muon_moves_a_matrix_along_its_polar_factor():
     torch.manual_seed(0)
     gradient = torch.randn(6, 10)

@@ -63,6 +63,7 @@ def test_training_films_are_those_that_were_encoded_by_one_process_or_several(tm
     assert [world.BACKDROPS[i] for i in films.behind] == [(s.background, s.camera) for scenes, _, _ in parts for s in scenes]
     again = buckets.encode_bucket(vae, bucket, tmp_path, vocabulary=words, **drawn)
     assert torch.equal(again.latents, films.latents) and len(list(tmp_path.iterdir())) == 1
-    with buckets.drawing(torch.device("cpu"), processes=2) as draw:
-        other = buckets.encode_bucket(vae, replace(bucket, batch=1), tmp_path, draw, vocabulary=words, **drawn)
+    (tmp_path / "two").mkdir()
+    with buckets.mapping(torch.device("cpu"), processes=2) as map_parts:
+        other = buckets.encode_bucket(vae, bucket, tmp_path / "two", map_parts, vocabulary=words, **drawn)
     assert torch.equal(other.latents, films.latents) and torch.equal(other.words, films.words)

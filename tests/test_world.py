@@ -174,3 +174,15 @@ def test_ink_spreads_as_the_square_root_of_time():
 def test_films_that_cannot_be_made(bad, generator):
     with pytest.raises(ValueError, match="Cannot film"):
         world.render([scene("red", "circle")], generator=generator, **bad)
+
+
+def test_films_painted_together_are_those_painted_alone(generator):
+    scenes = sample_scenes(20, generator=generator)
+    staging = world.stage(scenes, generator=generator, num_frames=5, size=(32, 48))
+    together = world.paint(staging)
+    assert {1, 2} == {len(scene.things) for scene in scenes}
+    for i in range(20):
+        mine = staging.film == i
+        things = {name: getattr(staging, name)[mine] for name in ("colour", "texture", "tracks")}
+        alone = world.Staging(staging.behind[i : i + 1], 0 * staging.film[mine], size=staging.size, **things)
+        assert torch.allclose(world.paint(alone)[0], together[i], atol=1e-6)

@@ -57,7 +57,7 @@ def summarise(verdicts: Verdicts) -> dict[str, dict[str, float]]:
 
 
 def by_word(verdicts: Verdicts, scenes: list[Scene]) -> dict[str, dict[str, dict[str, float]]]:
-    """For each kind of word and each word in it: in how many prompts it stood, and the share of these that was all right."""
+    """For each kind of word and each word in it, said or unsaid: of how many prompts it holds, and the share of these that was all right."""
     found: dict[str, dict[str, list[bool]]] = {}
     for verdict, scene in zip(verdicts, scenes):
         said = {(kind, word) for thing in scene.things for kind, word in vars(thing).items()}

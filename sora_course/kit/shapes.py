@@ -74,8 +74,7 @@ def digit_labels() -> torch.Tensor:
     return torch.from_numpy(load_digits().target)
 
 
-@lru_cache(maxsize=1)
-def digit_textures() -> torch.Tensor:
+def _draw_digits() -> torch.Tensor:
     """scikit-learn's 1,797 handwritten digits as (n, 128, 128) signed distances in radii.
 
     The 8x8 greys are enlarged with a cubic, cut at 0.38 of their brightest value and scaled to a height of two radii.
@@ -103,7 +102,12 @@ def digit_textures() -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def _all_textures(device: str) -> torch.Tensor:
-    return torch.cat([symbol_textures(), digit_textures()]).to(device)
+    return torch.cat([symbol_textures(), _draw_digits()]) if device == "cpu" else _all_textures("cpu").to(device)
+
+
+def digit_textures() -> torch.Tensor:
+    """Those of the 1,797 handwritten digits, (1797, 128, 128), in the order of `digit_labels`."""
+    return _all_textures("cpu")[len(SYMBOLS) :]
 
 
 def textures(numbers: torch.Tensor) -> torch.Tensor:

@@ -74,7 +74,10 @@ class Muon(torch.optim.Optimizer):
             if not params:
                 continue
             gradients = [p.grad for p in params]
-            momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in params]
+            for p in params:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = [self.state[p]["momentum"] for p in params]
             torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             for p, update in zip(params, torch._foreach_lerp(gradients, momenta, group["momentum"])):  # Nesterov
                 updates.setdefault(update.flatten(1).shape, []).append((p, update.flatten(1)))
@@ -161,7 +164,7 @@ def uncompiled():
     return torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
 
 
-def on_device(generator: torch.Generator, device: torch.device | str) -> torch.Generator:
+def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
     """A generator on the device with the given one's seed; on a CPU the given one itself."""
     if torch.device(device).type == "cpu":
         return generator
@@ -218,7 +221,7 @@ def train(
 
     Raises:
         ValueError: the state in the folder is of another model or another config.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss is not finite; looked at every ten steps, and before a state is saved.
     """
     optimizers = _optimizers(model, config)
     average = {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -163,12 +163,6 @@ def backdrop(background: str, camera: str, num_frames: int, height: int, width: 
     return plain[:, None, None, None] + alpha * (dot - plain)[:, None, None, None]
 
 
-@lru_cache(maxsize=16)
-def backdrops(num_frames: int, height: int, width: int, device: str = "cpu") -> torch.Tensor:
-    """The backdrops of all `BACKDROPS`, (10, 3, t, h, w)."""
-    return torch.stack([backdrop(*kind, num_frames, height, width) for kind in BACKDROPS]).to(device)
-
-
 def coverage_of(textures, tracks, x, y, pixel: float) -> torch.Tensor:
     """How much of each pixel each thing covers, 0..1: (n, t, h, w) from textures (n, r, r) and tracks (n, t, 5)."""
     n, t = tracks.shape[:2]
@@ -210,13 +204,13 @@ def stage(scenes: list[Scene], *, generator=None, num_frames: int = NUM_FRAMES, 
     reach = (size[1] / min(size), size[0] / min(size))
     tracks = torch.cat([_tracks(scene, time, reach, generator) for scene in scenes])
     things = [(i, k, thing) for i, scene in enumerate(scenes) for k, thing in enumerate(scene.things)]
-    textures = torch.tensor([draw_texture(thing.shape, generator) for _, _, thing in things])
+    texture = torch.tensor([draw_texture(thing.shape, generator) for _, _, thing in things])
     order = sorted(range(len(things)), key=lambda n: things[n][1])
     return Staging(
         behind=torch.tensor([BACKDROPS.index((scene.background, scene.camera)) for scene in scenes]),
         film=torch.tensor([things[n][0] for n in order]),
         colour=torch.stack([rgb(COLOURS[things[n][2].colour]) for n in order]),
-        texture=textures[order],
+        texture=texture[order],
         tracks=tracks[order],
         size=size,
     )
@@ -225,10 +219,12 @@ def stage(scenes: list[Scene], *, generator=None, num_frames: int = NUM_FRAMES, 
 def paint(staging: Staging, device: torch.device | str = "cpu") -> torch.Tensor:
     """The films, (b, 3, t, h, w) on the device."""
     x, y, pixel = pixel_centres(*staging.size, device)
-    behind, film, colour, texture, tracks = (
-        tensor.to(device) for tensor in (staging.behind, staging.film, staging.colour, staging.texture, staging.tracks)
+    film, colour, texture, tracks = (
+        tensor.to(device) for tensor in (staging.film, staging.colour, staging.texture, staging.tracks)
     )
-    videos = backdrops(tracks.shape[1], *staging.size, str(device))[behind]
+    kinds, which = staging.behind.unique(return_inverse=True)
+    empty = [backdrop(*BACKDROPS[kind], tracks.shape[1], *staging.size) for kind in kinds.tolist()]
+    videos = torch.stack(empty).to(device)[which.to(device)]
     at_once = 16 if videos.device.type == "cpu" else len(videos)  # on a CPU, small enough to stay in its cache
     layers = [range(len(videos)), range(len(videos), len(film))]  # all first things, then all second ones, over them
     for things in (torch.arange(layer.start, layer.stop, device=device) for layer in layers if layer):
