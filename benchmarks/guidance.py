@@ -1,7 +1,7 @@
 """What guidance and new noise buy and cost: python benchmarks/guidance.py [--threads 2]
 
 For several scales of guidance, and for several shares of new noise at each step (eta), the shipped model films 128 held-out
-prompts, which the judge reads, and 8 held-out scenes with 6 seeds each, whose spread of places is compared with that of the
+prompts, which the judge reads, and 6 held-out scenes with 6 seeds each, whose spread of places is compared with that of the
 world's own films. Writes data/guidance.json; chapter 08 draws it.
 """
 
@@ -18,7 +18,7 @@ from sora_course.kit.judge import judge
 from sora_course.sora import TextToVideo
 
 PATH = Path(__file__).resolve().parents[1] / "data" / "guidance.json"
-SCALES, ETAS, PROMPTS, SCENES, SEEDS = (1.0, 2.0, 4.0, 8.0), (0.0, 0.5), 128, 8, 6
+SCALES, ETAS, PROMPTS, SCENES, SEEDS = (1.0, 2.0, 4.0, 8.0), (0.0, 0.5), 128, 6, 6
 
 
 def main() -> None:
