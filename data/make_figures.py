@@ -21,8 +21,9 @@ DATA = Path(__file__).resolve().parent
 PROMPTS = {  # what the model is asked, and how the figure says it
     "a red circle moves right": "“a red circle moves right”",
     "一个紫色的心形顺时针绕圈": "“一个紫色的心形顺时针绕圈” (a purple heart circles clockwise)",
-    "a yellow digit 7 bounces at night, the camera pans right": "“a yellow digit 7 bounces at night, the camera pans right”",
-    "一个绿色的十字缓慢旋转，镜头推近": "“一个绿色的十字缓慢旋转，镜头推近” (a green cross spins slowly, the camera zooms in)",
+    "a cyan star drifts to the upper left at night, the camera pans right":
+        "“a cyan star drifts to the upper left at night, the camera pans right”",
+    "一个绿色的数字2缓慢旋转，镜头推近": "“一个绿色的数字2缓慢旋转，镜头推近” (a green 2 spins slowly, the camera zooms in)",
     "an orange triangle rises and a blue square moves left": "“an orange triangle rises and a blue square moves left”",
 }
 
