@@ -27,7 +27,7 @@ from .kit.words import LANGUAGES, NAMES
 from .sora import TextToVideo
 from .text import Reader, TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
-from .video_dit import VideoDiT, VideoDiTConfig
+from .video_dit import VideoDiTConfig
 from .video_vae import ResidualBlock, VideoVAE, VideoVAEConfig
 
 

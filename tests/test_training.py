@@ -196,6 +196,9 @@ def test_matrices_in_eight_bits_come_back_nearly_as_they_were(tmp_path, generato
     tensors, _ = checkpoints.load(tmp_path / "x.safetensors")
     assert tensors.keys() == {"a", "b"} and torch.equal(tensors["b"], other)
     assert ((tensors["a"] - matrix).abs() <= matrix.abs().amax(1, keepdim=True) / 253).all() and not tensors["a"][-1].any()
+    checkpoints.save(tmp_path / "damaged.safetensors", {"a#int8": checkpoints.in_eight_bits({"a": matrix})["a#int8"]}, {})
+    with pytest.raises(ValueError, match="do not belong together"):
+        checkpoints.fill(torch.nn.ParameterDict({"a": matrix}), checkpoints.load(tmp_path / "damaged.safetensors")[0], "weights")
     again = checkpoints.in_eight_bits({"a": tensors["a"]})
     assert torch.equal(again["a#int8"], checkpoints.in_eight_bits({"a": matrix})["a#int8"])  # a second rounding changes nothing
 

@@ -78,6 +78,8 @@ def in_eight_bits(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _from_eight_bits(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     names = [name.removesuffix("#int8") for name in tensors if name.endswith("#int8")]
     for name in names:
+        if f"{name}#scale" not in tensors:
+            continue  # a damaged file: `fill` will miss the matrix and say so
         tensors[name] = tensors.pop(f"{name}#int8").float() * tensors.pop(f"{name}#scale")
     return tensors
 
