@@ -52,7 +52,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("prompt", metavar="PROMPT", help="what to show, English or Chinese: 'a red circle moves right'")
     p.add_argument("--out", type=Path, help="FILE.mp4, .gif or .png (default: an mp4 in videos/, named after prompt and seed)")
     p.add_argument("--seed", type=_natural, default=0, metavar="N", help="another seed, another film (default 0)")
-    p.add_argument("--steps", type=_positive, default=16, metavar="N", help="steps from noise to film (default 16)")
+    p.add_argument("--steps", type=_positive, default=24, metavar="N", help="steps from noise to film (default 24)")
     p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="how closely to follow the text; 1: none (2)")
     p.add_argument("--frames", type=_positive, default=17, metavar="N", help="at 8 a second, 4n + 1; 1 is a still (17)")
     p.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="multiples of 16 (default 64x64)")
@@ -88,7 +88,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--frames", type=_positive, default=17, metavar="N", help="at 8 a second, 4n + 1 (default 17)")
     p.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="multiples of 16 (default 64x64)")
     p.add_argument("--seed", type=_natural, default=0, metavar="N", help="which prompts, and which noise (default 0)")
-    p.add_argument("--steps", type=_positive, default=16, metavar="N", help="steps from noise to film (default 16)")
+    p.add_argument("--steps", type=_positive, default=24, metavar="N", help="steps from noise to film (default 24)")
     p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="1: none (default 2)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
     p.add_argument("--variety", action="store_true", help="also compare the spread over seeds with the world's, and look for copies")
@@ -243,7 +243,7 @@ def _evaluate(a: argparse.Namespace) -> None:
         generate, round_trip, prompts=a.prompts, preset=model.config["preset"], objects=a.objects, seed=a.seed, **filmed,
         progress=lambda batches: tqdm(batches, desc="judging"),
     )  # fmt: skip
-    result |= {"steps": a.steps, "guidance_scale": a.guidance_scale}
+    result |= {"steps": a.steps, "guidance_scale": a.guidance_scale, "solver": "euler", "shift": 3.0, "eta": "inf"}
     print(evaluation.as_table(result))
     if a.variety:
         from .report import as_lines, measure_variety

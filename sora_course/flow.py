@@ -94,10 +94,16 @@ def time_grid(steps: int, *, shift: float = 1.0) -> torch.Tensor:
 def fresh_share(t: torch.Tensor, t_next: torch.Tensor, eta: float) -> torch.Tensor:
     """By how much of its noise a sample's noise is replaced on the way from t to t_next, 0..1.
 
-    eta = 1 is what DDPM's ancestral sampling replaces, DDIM's eta (Song et al. 2020, eq. 16) scales it: with 1 - t for the
-    signal and t for the noise, eta sqrt(1 - ((1 - t) t_next / ((1 - t_next) t))^2).
+    Of the noise that is there, r^(eta^2) stays, where r = ((1 - t) t_next) / ((1 - t_next) t) is how much louder the signal
+    has become beside the noise. eta = 0 replaces nothing. eta = 1 replaces what DDPM's ancestral sampling does (Song et al.
+    2020, eq. 16, with sqrt(alpha_bar) : sqrt(1 - alpha_bar) = 1 - t : t). In small steps, every eta ends at the same
+    distribution, that of the reverse-time SDE with eta times the noise (Karras et al. 2022, eq. 6); infinity replaces all, as
+    consistency models do (Song et al. 2023, algorithm 1), and does not.
     """
-    return eta * (1 - ((1 - t) * t_next / ((1 - t_next) * t)) ** 2).clamp(min=0).sqrt()
+    if eta == 0:
+        return torch.zeros_like(t)
+    r = (1 - t) * t_next / ((1 - t_next) * t)
+    return (1 - r ** (2 * eta**2)).sqrt()
 
 
 def sample(
@@ -117,8 +123,8 @@ def sample(
         noise: where to start, (b, ...), of real numbers; half precision is added up in float32.
         solver: "euler", one call a step; or "heun", which averages the slopes at both ends of a step (second order) for
             two calls a step.
-        eta: 0 to follow the velocity and nothing else; up to 1 to replace some of the noise by new noise at every step of
-            Euler's (see `fresh_share`), so that what an early step got wrong can be found again by a later one.
+        eta: 0 to follow the velocity and nothing else; above it, some of the noise is replaced by new noise at every step of
+            Euler's, and all of it with infinity (see `fresh_share`), so that a later step can mend what an early one got wrong.
         draw: gives new noise of the samples' shape; needed where eta is above 0.
 
     Raises:
@@ -126,8 +132,8 @@ def sample(
     """
     if solver not in ("euler", "heun"):
         raise ValueError(f"{solver!r} is not a solver; use 'euler' or 'heun'.")
-    if not 0 <= eta <= 1 or (eta and (solver != "euler" or draw is None)):
-        raise ValueError(f"eta was {eta}; it is in 0..1, and above 0 it takes the solver 'euler' and a function that draws noise.")
+    if not eta >= 0 or (eta and (solver != "euler" or draw is None)):
+        raise ValueError(f"eta was {eta}; it is 0 or more, and above 0 it takes the solver 'euler' and a function that draws noise.")
     if not noise.is_floating_point():
         raise ValueError(f"Noise is of real numbers, such as torch.randn gives; this is {noise.dtype}.")
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))

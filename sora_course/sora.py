@@ -8,6 +8,7 @@ to complete latents of which any part may be given (`draw_known`), in several le
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -139,7 +140,7 @@ class TextToVideo(nn.Module):
         prompts: str | list[str],
         *,
         seed: int | list[int] = 0,
-        steps: int = 16,
+        steps: int = 24,
         guidance_scale: float = 2.0,
         num_frames: int = 17,
         size: tuple[int, int] = (64, 64),
@@ -160,7 +161,7 @@ class TextToVideo(nn.Module):
             num_frames, size: 4n + 1 frames (1 for a still), and (height, width) in multiples of 16.
             solver: "euler" or "heun".
             shift: above 1, more of the steps go to high noise, where it is decided what will be where.
-            eta: how much of the noise is drawn anew at each step (see `flow.sample`); None for 1 with "euler", else 0.
+            eta: how much of the noise is drawn anew at each step (see `flow.sample`); None for all of it with "euler", else none.
             video, known_frames: a film (b, 3, t, h, w) in [-1, 1] of which the frames with these numbers are given and the
                 others are found anew: frame 0 alone animates a picture, the first or last frames extend a film, and both
                 ends connect. Given frames count in groups of four (see `known_latents`).
@@ -187,7 +188,7 @@ class TextToVideo(nn.Module):
         if len(seeds) != b:
             raise ValueError(f"There are {b} prompts and {len(seeds)} seeds; give one seed, or one for each prompt.")
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        eta = float(solver == "euler") if eta is None else eta
+        eta = (math.inf if solver == "euler" else 0.0) if eta is None else eta
 
         def draw() -> torch.Tensor:
             return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)

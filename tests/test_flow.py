@@ -1,5 +1,7 @@
 """Rectified flow against closed forms."""
 
+import math
+
 import pytest
 import torch
 
@@ -35,7 +37,7 @@ def test_orders_of_the_solvers():
         assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.05)
 
 
-@pytest.mark.parametrize("how", [{"solver": "heun"}, {"eta": 0.5}, {"eta": 1.0}])
+@pytest.mark.parametrize("how", [{"solver": "heun"}, {"eta": 0.5}, {"eta": 1.0}, {"eta": 2.0}])
 def test_gaussian_data_arrives_with_its_mean_and_deviation(how, generator):
     """For data N(m, s^2) the ideal velocity is known in closed form; sampling with it must give N(m, s^2)."""
     m, s = 1.5, 0.3
@@ -51,12 +53,15 @@ def test_gaussian_data_arrives_with_its_mean_and_deviation(how, generator):
     assert samples.mean().item() == pytest.approx(m, abs=0.01) and samples.std().item() == pytest.approx(s, rel=0.03)
 
 
-def test_new_noise_is_drawn_as_ddim_draws_it():
+def test_new_noise_is_drawn_as_ddim_draws_it_and_alike_in_small_steps_and_large():
     """Song et al. 2020, eq. 16: sigma as a share of the noise that is left, with alpha_bar = signal^2 / (signal^2 + noise^2)."""
     t, t_next = torch.tensor([0.9, 0.7, 0.3], dtype=torch.float64), torch.tensor([0.8, 0.2, 0.1], dtype=torch.float64)
     before, after = ((1 - s) ** 2 / ((1 - s) ** 2 + s**2) for s in (t, t_next))
     sigma = ((1 - after) / (1 - before)).sqrt() * (1 - before / after).sqrt()
-    assert torch.allclose(flow.fresh_share(t, t_next, 0.6), 0.6 * sigma / (1 - after).sqrt())
+    assert torch.allclose(flow.fresh_share(t, t_next, 1.0), sigma / (1 - after).sqrt())
+    assert [flow.fresh_share(t, t_next, eta).tolist() for eta in (0.0, math.inf)] == [[0.0] * 3, [1.0] * 3]
+    once, in_two = flow.fresh_share(t, t_next, 0.7), [flow.fresh_share(*ends, 0.7) for ends in ((t, (t + t_next) / 2), ((t + t_next) / 2, t_next))]
+    assert torch.allclose(1 - once**2, (1 - in_two[0] ** 2) * (1 - in_two[1] ** 2))  # two steps keep what one of their length does
 
 
 def test_new_noise_comes_at_every_step_but_the_last(generator):
@@ -66,6 +71,15 @@ def test_new_noise_comes_at_every_step_but_the_last(generator):
     known = lambda x, t: (x - x0) / t.view(-1, 1)  # noqa: E731  the velocity where x0 is known
     assert torch.allclose(last(flow.sample(known, noise, steps=5, eta=1.0, draw=draw)), x0, atol=1e-5) and len(drawn) == 4
     assert torch.equal(*(last(flow.sample(known, noise, steps=5, eta=0.0, draw=d)) for d in (draw, None))) and len(drawn) == 4
+
+
+def test_all_noise_new_forgets_the_old(generator):
+    """With eta = infinity the state after a step depends on what the step believed of the data, not on the noise before it."""
+    fresh, x0 = torch.randn(2, 3, generator=generator), torch.randn(2, 3, generator=generator)
+    known = lambda x, t: (x - x0) / t.view(-1, 1)  # noqa: E731
+    starts = torch.randn(2, 2, 3, generator=generator)
+    one, other = (next(flow.sample(known, start, steps=4, eta=math.inf, draw=lambda: fresh)) for start in starts)
+    assert torch.allclose(one, other, atol=1e-5) and torch.allclose(one, 0.25 * x0 + 0.75 * fresh, atol=1e-5)
 
 
 def test_loss_counts_only_what_was_not_given(generator):
@@ -93,7 +107,7 @@ def test_times(generator):
         (dict(steps=2, shift=float("inf")), "must be positive"),
         (dict(steps=2, solver="dopri"), "'euler' or 'heun'"),
         (dict(steps=2, eta=1.0), "a function that draws noise"),
-        (dict(steps=2, eta=1.5, draw=lambda: torch.zeros(3)), "in 0..1"),
+        (dict(steps=2, eta=-0.5, draw=lambda: torch.zeros(3)), "0 or more"),
         (dict(steps=2, eta=0.5, solver="heun", draw=lambda: torch.zeros(3)), "takes the solver 'euler'"),
         (dict(steps=2, noise=torch.zeros(3).long()), "real numbers"),
         (dict(steps=2, velocity=lambda x, t: x[:, None]), r"velocity has the shape of the samples, \(3,\)"),

@@ -30,7 +30,7 @@ def prompt_box(model):
     language = w.Dropdown(options=LANGUAGES, description="language")
     prompt = w.Text(model.config.get("example", ""), description="prompt", layout=w.Layout(width="34em"))
     seed = w.IntSlider(0, 0, 99, description="seed", continuous_update=False)
-    steps = w.IntSlider(16, 1, 50, description="steps", continuous_update=False)
+    steps = w.IntSlider(24, 1, 50, description="steps", continuous_update=False)
     guidance = w.FloatSlider(2.0, min=1.0, max=6.0, step=0.5, description="guidance", continuous_update=False)
     button, note, film = w.Button(description="Make the film", button_style="primary"), w.HTML(), w.Output()
 
