@@ -82,7 +82,7 @@ def main() -> None:
         measure("VAE: decode", lambda: vae.decode(latents[:32]), 32, "films/s")
     measure("VAE: training step, batch 8", vae_step, 8, "films/s")
     measure("DiT: training step, batch 64", dit_step, 64, "films/s")
-    measure("generate: 1 film, 16 steps, guided", lambda: model.generate("a red circle moves right"), 1, "films/s")
+    measure("generate: 1 film, 24 steps, guided", lambda: model.generate("a red circle moves right"), 1, "films/s")
     measure("generate: 16 films at once", lambda: model.generate(["a red circle moves right"] * 16), 16, "films/s")
     print("\n".join(["| part | rate | share of the bf16 matmul rate |", "|---|---|---|", *rows]))
 

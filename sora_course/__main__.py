@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -229,9 +230,10 @@ def _evaluate(a: argparse.Namespace) -> None:
     if a.variety and (a.objects, a.frames, a.size) != (1, 17, (64, 64)):
         raise ValueError("--variety compares one object in 17 frames of 64x64 with the world; leave out --objects, --frames and --size.")
     filmed = {"num_frames": a.frames, "size": a.size}
+    sampler = {"guidance_scale": a.guidance_scale, "solver": "euler", "shift": 3.0, "eta": math.inf}
 
     def generate(prompts, seeds, steps=a.steps):
-        return model.generate(prompts, seed=seeds, steps=steps, guidance_scale=a.guidance_scale, **filmed)
+        return model.generate(prompts, seed=seeds, steps=steps, **sampler, **filmed)
 
     def round_trip(films):
         import torch
@@ -243,7 +245,7 @@ def _evaluate(a: argparse.Namespace) -> None:
         generate, round_trip, prompts=a.prompts, preset=model.config["preset"], objects=a.objects, seed=a.seed, **filmed,
         progress=lambda batches: tqdm(batches, desc="judging"),
     )  # fmt: skip
-    result |= {"steps": a.steps, "guidance_scale": a.guidance_scale, "solver": "euler", "shift": 3.0, "eta": "inf"}
+    result |= {"steps": a.steps, **sampler, "eta": str(sampler["eta"])}  # JSON knows no infinity
     print(evaluation.as_table(result))
     if a.variety:
         from .report import as_lines, measure_variety

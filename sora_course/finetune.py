@@ -80,7 +80,8 @@ def finetune(
     begun = [float(tensor.cpu().double().sum()) for tensor in model.state_dict().values()]
     seed = zlib.crc32(repr((seen, begun, batch)).encode())  # so that a save of other clips or of another model is told apart
     config = TrainConfig(
-        steps=steps, seed=seed % 10_000, lr=0.005, adamw_lr=5e-4, warmup=20, decay=1.0, ema=0.99, save_every=min(100, max(1, steps // 4))
+        steps=steps, optimizer="adamw", adamw_lr=1e-3, warmup=20, decay=1.0, ema=0.99, seed=seed % 10_000,
+        save_every=min(100, max(1, steps // 4)),
     )
     train(_Trained(model), loss, config, folder=folder, describe=name)
     model.save(folder / f"sora_{name}.safetensors")

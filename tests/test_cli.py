@@ -1,5 +1,7 @@
 """The command line: one sentence and status 2 for bad input, whole files or none, and a film that players can read."""
 
+import inspect
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import torch
 from sora_course import __main__ as cli
 from sora_course.kit import checkpoints, display, doctor, world
 from sora_course.kit.scenes import scene
+from sora_course.sora import TextToVideo
 
 PROMPT = "a red circle moves right"
 
@@ -182,11 +185,29 @@ def test_train_evaluate_and_generate_from_nothing(run, tmp_path):
 
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report["rows"]) == {"model", "ceiling", "baseline", "chance"} and report["rows"]["model"]["all"]["high"] <= 1
+    assert (report["steps"], report["shift"], report["eta"]) == (1, 3.0, "inf")
     assert run("generate", PROMPT, "--checkpoint", checkpoint, "--steps", 1, "--out", "x.png")[0] == 0
     status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--frames", 9, "--size", "96x64")
     assert status == 0 and "1 object, 9 frames of 96x64" in out, err
     status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--variety")
     assert status == 0 and "not of as many fresh ones" in out, err
+
+
+def test_every_way_to_a_film_has_the_same_defaults(run, tiny_checkpoint, monkeypatch):
+    """`generate` from Python, the two commands (the prompt box has its own test): the films measured are the films made."""
+    defaults = {name: p.default for name, p in inspect.signature(TextToVideo.generate).parameters.items()} | {"eta": math.inf}
+    asked = []
+
+    def generate(model, prompts, **settings):
+        asked.append(settings)
+        return torch.zeros(len([prompts] if isinstance(prompts, str) else prompts), 3, 17, 64, 64)
+
+    monkeypatch.setattr(TextToVideo, "generate", generate)
+    assert run("generate", PROMPT, "--checkpoint", tiny_checkpoint)[0] == 0
+    assert run("evaluate", "--prompts", 2, "--checkpoint", tiny_checkpoint)[0] == 0
+    for settings in asked:
+        own = {name: value for name, value in settings.items() if name not in ("seed", "progress")}
+        assert own == {name: defaults[name] for name in own} and own.keys() >= {"steps", "guidance_scale", "num_frames", "size"}
 
 
 def test_world_draws_a_sheet(run, tmp_path):

@@ -1,5 +1,6 @@
 """The prompt box, without a browser: menus write sentences, the button films them, and what cannot be filmed is said."""
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from sora_course.kit import widgets
 from sora_course.kit.captions import parse
 from sora_course.kit.scenes import scene
+from sora_course.sora import TextToVideo
 from sora_course.text import Tokenizer
 
 
@@ -29,6 +31,10 @@ def box_of(preset, **config):
     return controls, asked
 
 
+def default(name):
+    return inspect.signature(TextToVideo.generate).parameters[name].default
+
+
 def test_menus_write_the_prompt_and_the_button_films_it():
     controls, asked = box_of("full")
     controls["shape"].value, controls["motion"].value, controls["camera"].value = "7", "spinning", "zoom in"
@@ -37,7 +43,7 @@ def test_menus_write_the_prompt_and_the_button_films_it():
     assert meant == scene("red", "7", "spinning", speed="slow", camera="zoom in")
     controls["Make the film"].click()
     text, settings = asked[0]
-    assert text == controls["prompt"].value and settings == {"seed": 5, "steps": 16, "guidance_scale": 2.0}
+    assert text == controls["prompt"].value and settings == {"seed": 5, "steps": default("steps"), "guidance_scale": default("guidance_scale")}
     controls["shape"].value = "ring"
     assert "spins looks like" in controls["HTML"].value and parse(controls["prompt"].value) == meant
 

@@ -58,7 +58,7 @@ def draw_map(here: str | None = None):
     x, y = _BOXES["dit"][:2]
     arrow((x + 0.7, y + _HEIGHT + 0.06), (x + 0.7, y + 1.6 - 0.06))
     arrow((x + 1.5, y + 1.6 - 0.06), (x + 1.5, y + _HEIGHT + 0.06))
-    axis.text(x + _WIDTH + 0.2, y + 2.1, "again and again:\n16 steps", fontsize=8.5, va="center", color="#44506b")
+    axis.text(x + _WIDTH + 0.2, y + 2.1, "again and again:\n24 steps", fontsize=8.5, va="center", color="#44506b")
     return figure
 
 
