@@ -88,22 +88,24 @@ def time_grid(steps: int, *, shift: float = 1.0) -> torch.Tensor:
     if type(steps) is not int or steps < 1:
         raise ValueError(f"Sampling takes at least 1 step, a whole number of them, and {steps!r} were asked for.")
     t = torch.linspace(1, 0, steps + 1)
-    return shift * t / (1 + (shift - 1) * t)
+    return (shift * t / (1 + (shift - 1) * t)).clamp(max=1)
 
 
 def fresh_share(t: torch.Tensor, t_next: torch.Tensor, eta: float) -> torch.Tensor:
-    """By how much of its noise a sample's noise is replaced on the way from t to t_next, 0..1.
+    """How much new noise there is in a sample's noise after the step from t to t_next, in 0..1; both times in [0, 1).
 
-    Of the noise that is there, r^(eta^2) stays, where r = ((1 - t) t_next) / ((1 - t_next) t) is how much louder the signal
-    has become beside the noise. eta = 0 replaces nothing. eta = 1 replaces what DDPM's ancestral sampling does (Song et al.
-    2020, eq. 16, with sqrt(alpha_bar) : sqrt(1 - alpha_bar) = 1 - t : t). In small steps, every eta ends at the same
-    distribution, that of the reverse-time SDE with eta times the noise (Karras et al. 2022, eq. 6); infinity replaces all, as
-    consistency models do (Song et al. 2023, algorithm 1), and does not.
+    Old and new noise are mixed so that their squares add up to 1. Of the old, r^(eta^2) stays, where
+    r = ((1 - t) t_next) / ((1 - t_next) t) <= 1 says by how much noise : signal shrinks in this step; so the new is
+    sqrt(1 - r^(2 eta^2)). eta = 0 replaces nothing, and eta = 1 as much as DDPM's ancestral sampling (Song et al. 2020, eq. 16,
+    with its eta = 1). With the ideal velocity and ever smaller steps every finite eta samples the data's distribution: it
+    follows the reverse-time SDE with eta times its noise (Karras et al. 2022, eq. 6). Infinity replaces all, as consistency
+    models do between calls (Song et al. 2023, algorithm 1), and samples something narrower, since a velocity tells the mean of the
+    clean samples that are possible, and not one of them. From t = 1 every eta above 0 replaces all.
     """
     if eta == 0:
         return torch.zeros_like(t)
-    r = (1 - t) * t_next / ((1 - t_next) * t)
-    return (1 - r ** (2 * eta**2)).sqrt()
+    r = ((1 - t) * t_next / ((1 - t_next) * t)).clamp(0, 1)
+    return (1 - r ** (2 * eta * eta)).clamp(min=0).sqrt()
 
 
 def sample(
@@ -123,8 +125,9 @@ def sample(
         noise: where to start, (b, ...), of real numbers; half precision is added up in float32.
         solver: "euler", one call a step; or "heun", which averages the slopes at both ends of a step (second order) for
             two calls a step.
-        eta: 0 to follow the velocity and nothing else; above it, some of the noise is replaced by new noise at every step of
-            Euler's, and all of it with infinity (see `fresh_share`), so that a later step can mend what an early one got wrong.
+        eta: how much of the noise is new after each step of Euler's: 0 for none, so that the velocity is followed and nothing
+            else; 1 for as much as DDPM's; math.inf for all (see `fresh_share`). With new noise a later step can mend what an
+            early one got wrong.
         draw: gives new noise of the samples' shape; needed where eta is above 0.
 
     Raises:
@@ -133,7 +136,7 @@ def sample(
     if solver not in ("euler", "heun"):
         raise ValueError(f"{solver!r} is not a solver; use 'euler' or 'heun'.")
     if not eta >= 0 or (eta and (solver != "euler" or draw is None)):
-        raise ValueError(f"eta was {eta}; it is 0 or more, and above 0 it takes the solver 'euler' and a function that draws noise.")
+        raise ValueError(f"eta was {eta}; it is 0 or more (math.inf: all noise is new), and above 0 it takes the solver 'euler' and a function that draws noise.")
     if not noise.is_floating_point():
         raise ValueError(f"Noise is of real numbers, such as torch.randn gives; this is {noise.dtype}.")
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))
@@ -146,8 +149,9 @@ def sample(
             slope = (slope + velocity(ahead, t_next.expand(len(x)))) / 2
             ahead = x + (t_next - t) * slope
         if eta and t_next > 0:
-            share, believed = fresh_share(t, t_next, eta), x + (1 - t) * slope  # the noise in x = (1 - t) x0 + t noise
-            ahead = ahead + t_next * (((1 - share**2).sqrt() - 1) * believed + share * draw())
+            clean, believed = x - t * slope, x + (1 - t) * slope  # x = (1 - t) clean + t believed
+            share = fresh_share(t, t_next, eta)
+            ahead = (1 - t_next) * clean + t_next * ((1 - share**2).sqrt() * believed + share * draw())
         x = ahead
         yield x
 

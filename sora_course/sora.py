@@ -161,7 +161,8 @@ class TextToVideo(nn.Module):
             num_frames, size: 4n + 1 frames (1 for a still), and (height, width) in multiples of 16.
             solver: "euler" or "heun".
             shift: above 1, more of the steps go to high noise, where it is decided what will be where.
-            eta: how much of the noise is drawn anew at each step (see `flow.sample`); None for all of it with "euler", else none.
+            eta: how much of the noise is new after each step: 0 for none, 1 for as much as DDPM's, math.inf for all (see
+                `flow.sample`); None for math.inf with "euler" and 0 with "heun".
             video, known_frames: a film (b, 3, t, h, w) in [-1, 1] of which the frames with these numbers are given and the
                 others are found anew: frame 0 alone animates a picture, the first or last frames extend a film, and both
                 ends connect. Given frames count in groups of four (see `known_latents`).

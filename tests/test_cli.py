@@ -203,8 +203,10 @@ def test_every_way_to_a_film_has_the_same_defaults(run, tiny_checkpoint, monkeyp
         return torch.zeros(len([prompts] if isinstance(prompts, str) else prompts), 3, 17, 64, 64)
 
     monkeypatch.setattr(TextToVideo, "generate", generate)
-    assert run("generate", PROMPT, "--checkpoint", tiny_checkpoint)[0] == 0
-    assert run("evaluate", "--prompts", 2, "--checkpoint", tiny_checkpoint)[0] == 0
+    for command in (["generate", PROMPT], ["evaluate", "--prompts", 2]):
+        before = len(asked)
+        assert run(*command, "--checkpoint", tiny_checkpoint)[0] == 0 and len(asked) > before
+    assert "eta" in asked[-1]
     for settings in asked:
         own = {name: value for name, value in settings.items() if name not in ("seed", "progress")}
         assert own == {name: defaults[name] for name in own} and own.keys() >= {"steps", "guidance_scale", "num_frames", "size"}
