@@ -1,8 +1,8 @@
 """What guidance and new noise buy and cost: python benchmarks/guidance.py [--threads 2]
 
-For several scales of guidance, and with eta 0 and 1 (no new noise; as much as DDPM) instead of all new, the shipped model films 128 held-out
-prompts, which the judge reads, and 6 held-out scenes with 6 seeds each, whose spread of places is compared with that of the
-world's own films. Writes data/guidance.json; chapter 08 draws it.
+For several scales of guidance, and with eta 0 and 1 (no new noise; as much as DDPM) instead of all new, the shipped model
+films 128 held-out prompts, which the judge reads, and 6 held-out scenes with 6 seeds each, whose spread is compared with that
+of the world's own films. Writes data/guidance.json; chapter 08 draws it.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from sora_course import recipes
+from sora_course import binding, recipes
 from sora_course.kit import checkpoints, world
 from sora_course.kit.captions import LANGUAGES, caption
 from sora_course.kit.training import TrainConfig, train
@@ -32,7 +32,7 @@ def features_of(text, tokenizer, count: int, *, held_out: bool, seed: int):
     tokens, mask = tokenizer([caption(s, LANGUAGES[i % 2], generator=generator) for i, s in enumerate(scenes)])
     with torch.no_grad():
         parts = [text(t, m)[0] for t, m in zip(tokens.split(500), mask.split(500))]
-    return torch.cat(parts), mask, torch.tensor([recipes.answers_of(s) for s in scenes])
+    return torch.cat(parts), mask, torch.tensor([binding.answers_of(s) for s in scenes])
 
 
 def read_anew(text) -> dict[str, float]:
@@ -40,7 +40,7 @@ def read_anew(text) -> dict[str, float]:
     tokenizer = Tokenizer(recipes.vocabulary())
     features, mask, answers = features_of(text, tokenizer, PAIRS, held_out=False, seed=1)
     torch.manual_seed(0)
-    reader = Reader(features.shape[-1], [len(known) for known in recipes.QUESTIONS])
+    reader = Reader(features.shape[-1], [len(known) for known in binding.QUESTIONS])
 
     def loss(generator):
         chosen = torch.randint(PAIRS, (BATCH,), generator=generator)

@@ -136,7 +136,10 @@ def sample(
     if solver not in ("euler", "heun"):
         raise ValueError(f"{solver!r} is not a solver; use 'euler' or 'heun'.")
     if not eta >= 0 or (eta and (solver != "euler" or draw is None)):
-        raise ValueError(f"eta was {eta}; it is 0 or more (math.inf: all noise is new), and above 0 it takes the solver 'euler' and a function that draws noise.")
+        raise ValueError(
+            f"eta was {eta}; it is 0 or more (math.inf: all noise is new), and above 0 it takes the solver 'euler' "
+            "and a function that draws noise."
+        )
     if not noise.is_floating_point():
         raise ValueError(f"Noise is of real numbers, such as torch.randn gives; this is {noise.dtype}.")
     x = noise.to(torch.promote_types(noise.dtype, torch.float32))

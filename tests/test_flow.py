@@ -39,7 +39,13 @@ def test_orders_of_the_solvers():
 
 @pytest.mark.parametrize(
     "width, steps, how",
-    [(1.0, 64, {"solver": "heun"}), (1.0, 500, {"eta": 0.5}), (1.0, 500, {"eta": 1.0}), (1.0, 2000, {"eta": 2.0}), (0.5**0.5, 500, {"eta": math.inf})],
+    [
+        (1.0, 64, {"solver": "heun"}),
+        (1.0, 500, {"eta": 0.5}),
+        (1.0, 500, {"eta": 1.0}),
+        (1.0, 2000, {"eta": 2.0}),
+        (0.5**0.5, 500, {"eta": math.inf}),
+    ],
 )
 def test_gaussian_data_arrives_with_its_mean_and_deviation(width, steps, how, generator):
     """For data N(m, s^2) the ideal velocity is known in closed form; sampling with it must give N(m, s^2).
@@ -70,7 +76,6 @@ def test_new_noise_is_drawn_as_ddim_draws_it_and_alike_in_small_steps_and_large(
     middle = (t + t_next) / 2
     whole, first, second = (1 - flow.fresh_share(*ends, 0.7) ** 2 for ends in ((t, t_next), (t, middle), (middle, t_next)))
     assert torch.allclose(whole, first * second)  # two steps keep of the old noise what one does
-
 
 
 def test_new_noise_comes_at_every_step_but_the_last(generator):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_course import recipes
+from sora_course import binding, recipes
 from sora_course.kit.captions import LANGUAGES, caption
 from sora_course.kit.scenes import Scene, Thing, may_train, sample_scenes
 from sora_course.text import Reader, TextConfig, TextEncoder, Tokenizer
@@ -65,7 +65,7 @@ def test_vocabularies_it_cannot_take():
 
 def test_a_twin_has_the_same_words_in_other_places(generator):
     scenes = sample_scenes(300, generator=generator, objects=2)
-    twins = [recipes.twin(scene, generator) for scene in scenes]
+    twins = [binding.twin(scene, generator) for scene in scenes]
 
     def words(scene):
         return sorted(str(word) for thing in scene.things for word in vars(thing).values())
@@ -73,15 +73,15 @@ def test_a_twin_has_the_same_words_in_other_places(generator):
     assert all(words(a) == words(b) and may_train(b) for a, b in zip(scenes, twins))
     assert sum(a != b for a, b in zip(scenes, twins)) > 280
     alone = sample_scenes(5, generator=generator, objects=1)
-    assert [recipes.twin(scene, generator) for scene in alone] == alone
+    assert [binding.twin(scene, generator) for scene in alone] == alone
 
 
 def test_answers_name_the_words_of_each_thing():
     blue_ring = Thing("blue", "ring", "left", "small", "slow")
     red_star = Thing("red", "star", "right", "small", "slow")
-    one, two = recipes.answers_of(Scene((blue_ring,), "night")), recipes.answers_of(Scene((red_star, blue_ring), "night"))
-    assert len(one) == len(recipes.QUESTIONS) and one[5:10] == [-1] * 5 and two[5:10] == one[:5]
-    assert [list(known)[i] for known, i in zip(recipes.QUESTIONS, two)][:3] == ["red", "star", "right"]
+    one, two = binding.answers_of(Scene((blue_ring,), "night")), binding.answers_of(Scene((red_star, blue_ring), "night"))
+    assert len(one) == len(binding.QUESTIONS) and one[5:10] == [-1] * 5 and two[5:10] == one[:5]
+    assert [list(known)[i] for known, i in zip(binding.QUESTIONS, two)][:3] == ["red", "star", "right"]
 
 
 def test_a_reader_asks_only_what_has_an_answer():

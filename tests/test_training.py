@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from sora_course.kit import checkpoints
-from sora_course.kit.training import Muon, TrainConfig, _schedule, step_of, train
+from sora_course.kit.muon import Muon
+from sora_course.kit.training import TrainConfig, _schedule, step_of, train
 
 SCRIPT = """
 import os, signal, sys, torch
