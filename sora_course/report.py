@@ -41,7 +41,7 @@ def measure_variety(model: TextToVideo, generate: variety.Generate, *, prompts: 
     films = {"model": torch.cat([variety.thumbnails(generate([texts[i] for i in part], part.tolist())) for part in batches])}
     films["world"] = true(scenes)
     copied = {name: variety.copied(thumbnails, trained, fresh) for name, thumbnails in films.items()}
-    circling = [scene for scene in scenes[16:] if scene.things[0].motion in ("clockwise", "anticlockwise")]
+    circling = [scene for scene in scenes[16:] if scene.things[0].motion in variety.CIRCLING]
     spreads = variety.spreads(generate, scenes[:16] + circling[:8])
     return {"prompts": prompts, "known": known, "spreads": spreads, "copied": copied}
 

@@ -239,7 +239,7 @@ def test_diffusers_weights_must_be_whole(tmp_path):
 
     theirs("as published, small").save_pretrained(tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"
-    whole = {key: tensor.clone() for key, tensor in load_file(path).items()}  # not views into the file, which is written anew below
+    whole = {key: tensor.clone() for key, tensor in load_file(path).items()}  # no views of the file, which is overwritten below
     first, embedder = (f"transformer_blocks.{name}.weight" for name in ("0.attn1.to_q", "1.norm1.emb.class_embedder.embedding_table"))
     for name, changed in ((first, whole[first][:300]), (embedder, None), ("pos_embed.pos_embed", whole[first][None])):
         kept = {key: tensor for key, tensor in whole.items() if key != name}

@@ -1,8 +1,11 @@
 """Spreads and copies: what varies as the world does scores 1, what never varies 0, and copies are found."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from sora_course import report
 from sora_course.kit import variety, world
 
 SCENES = [world.scene("red", "circle", "clockwise"), world.scene("blue", "7", "right"), world.scene("green", "star", "ink")]
@@ -40,6 +43,15 @@ def test_copies_are_found():
     assert 0.3 < variety.copied(own, trained, fresh) < 0.7
     with pytest.raises(ValueError, match="as many fresh films"):
         variety.copied(own, trained, fresh[:5])
+
+
+def test_the_report_asks_for_things_that_circle(monkeypatch):
+    """Two of sixteen motions have a phase; of 24 scenes drawn as they come there may be none."""
+    asked = []
+    monkeypatch.setattr(variety, "spreads", lambda generate, scenes: asked.extend(scenes))
+    model = SimpleNamespace(config={"preset": "full", "recipe": "tiny"})
+    report.measure_variety(model, lambda prompts, seeds: torch.zeros(len(prompts), 3, 17, 64, 64), prompts=128, known=20)
+    assert len(asked) == 24 and sum(scene.things[0].motion in variety.CIRCLING for scene in asked) >= 8
 
 
 def test_training_films_are_those_that_were_encoded_by_one_process_or_several(tmp_path):

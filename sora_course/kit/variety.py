@@ -15,6 +15,7 @@ from .scenes import DIGITS, Scene
 
 Generate = Callable[[list[str], list[int]], torch.Tensor]
 KINDS = ("places", "phases", "handwriting")
+CIRCLING = ("clockwise", "anticlockwise")  # the motions that have a phase
 
 
 def traits(film: torch.Tensor, scene: Scene) -> dict[str, torch.Tensor]:
@@ -28,7 +29,7 @@ def traits(film: torch.Tensor, scene: Scene) -> dict[str, torch.Tensor]:
         return {}
     _, x, y = measure.moments(seen.coverage)
     found = {"places": torch.stack([x[0], y[0]])}
-    if thing.motion in ("clockwise", "anticlockwise"):
+    if thing.motion in CIRCLING:
         found["phases"] = F.normalize(torch.stack([x[0] - x.mean(), y[0] - y.mean()]), dim=0)
     if thing.shape in DIGITS:
         found["handwriting"] = measure.digit_crop(seen.coverage[0])
