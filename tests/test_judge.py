@@ -36,6 +36,12 @@ def test_other_sizes_and_lengths(frames, size, generator):
     assert shares(films, scenes)["all"] >= 0.95
 
 
+def test_what_leaves_the_frame_in_a_long_film_is_read_where_it_is_whole():
+    generator = torch.Generator().manual_seed(5)
+    scenes = sample_scenes(200, generator=generator)
+    assert shares(world.render(scenes, generator=generator, num_frames=25), scenes)["all"] >= 0.98
+
+
 def test_stills(generator):
     scenes = [world.as_still(s) for s in sample_scenes(100, generator=generator)]
     got = shares(world.render(scenes, generator=generator, num_frames=1), scenes)

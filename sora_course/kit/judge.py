@@ -96,21 +96,41 @@ def _read_camera(video: torch.Tensor, background: str, objects: torch.Tensor) ->
     return min(CAMERAS, key=error)
 
 
+def _seen_whole(coverage: torch.Tensor) -> torch.Tensor:
+    """The numbers of the frames in which the object does not reach beyond the frame; of all, if there are not two of them."""
+    inner = coverage.clone()
+    inner[:, 1:-1, 1:-1] = 0
+    whole = (inner.amax((1, 2)) < 0.6).nonzero()[:, 0]
+    return whole if len(whole) > 1 else torch.arange(len(coverage))
+
+
 def _is_kept(seen: ThingSeen, area_of_pixel: float) -> bool:
-    """Whether the object is one object throughout, moves without jumps, and ends in the outline in which it began."""
+    """Whether the object is one object throughout, moves without jumps, and ends in the outline in which it began.
+
+    What is outside the frame cannot be judged: begin, end and area are those of frames that show the whole object.
+    """
     coverage = seen.coverage
     area, x, y = measure.moments(coverage)
     if bool((area < measure.MIN_AREA / 2).any()) or any(measure.pieces(frame, area_of_pixel) != 1 for frame in coverage):
         return False
     jump = torch.hypot(x.diff(), y.diff()).max()
-    if jump > 0.55 or bool(((area[1:] / area[:-1]).log().abs() > 0.5).any()):
+    whole = _seen_whole(coverage)
+    one_step = whole.diff() == 1
+    if jump > 0.55 or bool((area[whole].log().diff()[one_step].abs() > 0.5).any()):
         return False
     if seen.motion in ("ink", "spinning"):
         return True
     axis = torch.linspace(-1, 1, 32)
     points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    ends = measure.look(coverage, x, y, 1.6 * (area / 2).sqrt(), points)[[0, -1]]
+    ends = measure.look(coverage, x, y, 1.6 * (area / 2).sqrt(), points)[whole[[0, -1]]]
     return float(measure.overlap(ends[0], ends[1])) > 0.55
+
+
+def _grown(seen: ThingSeen, camera: str, number: int) -> float:
+    """By how much motion and camera had magnified the object at that frame."""
+    time = torch.tensor([number / world.FPS])
+    path = world.path_of(seen.motion, seen.speed, time) if seen.motion in MOTIONS else {"log_size": torch.zeros(1)}
+    return float(path["log_size"].exp() * world.camera_of(camera, time)[1])
 
 
 @torch.autocast("cpu", enabled=False)  # measuring wants float32, wherever it is called from
@@ -124,14 +144,15 @@ def read(video: torch.Tensor) -> Reading:
         covered = torch.stack([s.coverage for s in seen]).sum(0) if seen else torch.zeros_like(video[0])
         reading.camera = _read_camera(video, background, covered)
     for thing in seen:
-        first = thing.coverage[0]
-        if float(first.sum()) * measure.pixel_area(video) < measure.MIN_AREA:
+        if float(thing.coverage[0].sum()) * measure.pixel_area(video) < measure.MIN_AREA:
             continue
+        number = int(_seen_whole(thing.coverage)[0])
+        first = thing.coverage[number]
         thing.shape = measure.read_shape(first)
-        thing.size = measure.read_size(first, thing.shape)
         if video.shape[1] > 1:
             thing.motion, thing.speed = _read_motion(thing, reading.camera)
             thing.kept = _is_kept(thing, measure.pixel_area(video))
+        thing.size = measure.read_size(first, thing.shape, _grown(thing, reading.camera, number))
     return reading
 
 

@@ -142,11 +142,12 @@ def read_shape(frame: torch.Tensor) -> str:
     return str(_digit_reader().predict(digit_crop(frame)[None].numpy())[0])
 
 
-def read_size(frame: torch.Tensor, shape: str) -> str:
+def read_size(frame: torch.Tensor, shape: str, grown: float = 1.0) -> str:
+    """Large or small: the size of the object in a coverage (h, w) that shows it `grown` times as large as it began."""
     half_height = 1.0 if shape in DIGITS else float(_ideal()[2][SYMBOLS.index(shape)])
     _, _, pixel = world.pixel_centres(*frame.shape)
     radius = float(frame.amax(1).sum() / frame.max()) * pixel / 2 / half_height
-    return min(SIZES, key=lambda s: abs(math.log(max(radius, 1e-3) / world.RADIUS[s])))
+    return min(SIZES, key=lambda s: abs(math.log(max(radius, 1e-3) / (grown * world.RADIUS[s]))))
 
 
 def turns(coverage, area, x, y) -> torch.Tensor:
