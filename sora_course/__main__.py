@@ -58,6 +58,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--frames", type=_positive, default=17, metavar="N", help="at 8 a second, 4n + 1; 1 is a still (17)")
     p.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="multiples of 16 (default 64x64)")
     p.add_argument("--count", type=_positive, default=1, metavar="N", help="so many films, with seeds from --seed on (1)")
+    p.add_argument("--tries", type=_positive, default=1, metavar="N", help="up to N films, until one reads as the prompt (default 1)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
 
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
@@ -92,6 +93,7 @@ def _arguments() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=_positive, default=24, metavar="N", help="steps from noise to film (default 24)")
     p.add_argument("--guidance-scale", type=_scale, default=2.0, metavar="X", help="1: none (default 2)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
+    p.add_argument("--tries", type=_positive, default=1, metavar="N", help="also judge the best of up to N films, as `generate` draws them")
     p.add_argument("--variety", action="store_true", help="also compare the spread over seeds with the world's, and look for copies")
     p.add_argument("--calls", action="store_true", help="also measure with 1, 2, 4, 8, 16 and 32 calls of the network a film")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
@@ -134,6 +136,22 @@ def _as_trained(model, prompt: str, frames: int) -> str:
     return prompt
 
 
+def _second_look(model, tries: int, frames: int, size: tuple[int, int]):
+    """`film_reader.draw_again` with the reader that ships, or None for one try; refused for films that it cannot read."""
+    from functools import partial
+
+    from .film_reader import FilmReader, can_read, draw_again
+    from .kit.scenes import PRESETS
+
+    if tries == 1:
+        return None
+    if not can_read(frames, size) or model.config["preset"] not in PRESETS:
+        raise ValueError(
+            "Only films of the captioned world, of 9 to 25 frames and 64 to 96 pixels a side, can be read; leave out --tries."
+        )
+    return partial(draw_again, reader=FilmReader.from_pretrained(), tries=tries)
+
+
 def _generate(a: argparse.Namespace) -> None:
     from .kit import display
 
@@ -142,17 +160,23 @@ def _generate(a: argparse.Namespace) -> None:
     model = _load(a.checkpoint)
     model.check_size(a.frames, a.size)
     text = _as_trained(model, a.prompt, a.frames)
+    again = _second_look(model, a.tries, a.frames, a.size)
     from tqdm import tqdm
+
+    def generate(prompts, seeds):
+        return model.generate(
+            prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale, num_frames=a.frames, size=a.size,
+            progress=lambda steps, total: tqdm(steps, total=total, desc="painting", leave=False),
+        )  # fmt: skip
 
     for i in range(a.count):
         path = a.out if a.out else _default_target(a.prompt, a.seed + i)
         if a.out and a.count > 1:
             path = path.with_stem(f"{path.stem}_{a.seed + i}")
-        films = model.generate(
-            text, seed=a.seed + i, steps=a.steps, guidance_scale=a.guidance_scale, num_frames=a.frames, size=a.size,
-            progress=lambda steps, total: tqdm(steps, total=total, desc="painting", leave=False),
-        )  # fmt: skip
-        print(f"Wrote {display.write(path, films[0])}")
+        films, drawn = generate([text], [a.seed + i]), 1
+        if again:
+            films, drawn = again(films, [text], [a.seed + i], generate=generate)
+        print(f"Wrote {display.write(path, films[0])}" + (f", the best of {drawn} films" if drawn > 1 else ""))
 
 
 def _train(a: argparse.Namespace) -> None:
@@ -212,6 +236,8 @@ def _accuracy_log(recipe, folder: Path, prompts: int):
 
 
 def _evaluate(a: argparse.Namespace) -> None:
+    from functools import partial
+
     from tqdm import tqdm
 
     from .kit import checkpoints, evaluation
@@ -232,6 +258,8 @@ def _evaluate(a: argparse.Namespace) -> None:
     filmed = {"num_frames": a.frames, "size": a.size}
     sampler = {"guidance_scale": a.guidance_scale, "solver": "euler", "shift": 3.0, "eta": math.inf}
 
+    again = _second_look(model, a.tries, a.frames, a.size)
+
     def generate(prompts, seeds, steps=a.steps):
         return model.generate(prompts, seed=seeds, steps=steps, **sampler, **filmed)
 
@@ -243,9 +271,9 @@ def _evaluate(a: argparse.Namespace) -> None:
 
     result = evaluation.evaluate(
         generate, round_trip, prompts=a.prompts, preset=model.config["preset"], objects=a.objects, seed=a.seed, **filmed,
-        progress=lambda batches: tqdm(batches, desc="judging"),
+        again=again and partial(again, generate=generate), progress=lambda batches: tqdm(batches, desc="judging"),
     )  # fmt: skip
-    result |= {"steps": a.steps, **sampler, "eta": str(sampler["eta"])}  # JSON knows no infinity
+    result |= {"tries": a.tries, "steps": a.steps, **sampler, "eta": str(sampler["eta"])}  # JSON knows no infinity
     print(evaluation.as_table(result))
     if a.variety:
         from .report import as_lines, measure_variety

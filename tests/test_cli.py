@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sora_course import __main__ as cli
+from sora_course.film_reader import FilmReader, seed_of_try
 from sora_course.kit import checkpoints, display, doctor, world
 from sora_course.kit.scenes import scene
 from sora_course.sora import TextToVideo
@@ -78,6 +79,19 @@ def test_default_name_other_endings_and_counts(run, tiny_checkpoint, tmp_path, e
     assert [p.name for p in (tmp_path / "videos").iterdir()] == ["a_red_circle_moves_right_0.mp4"]
 
 
+def test_doubtful_films_are_drawn_again_where_more_tries_are_wanted(run, tiny_checkpoint, tmp_path, monkeypatch):
+    """The tiny model paints noise, which reads as nothing; so the film of the first try that is believed a little is kept."""
+    seeds, make = [], TextToVideo.generate
+    monkeypatch.setattr(TextToVideo, "generate", lambda *a, seed, **how: seeds.extend(seed) or make(*a, seed=seed, **how))
+    beliefs = iter([0.1, 0.3, 0.2])
+    monkeypatch.setattr(FilmReader, "belief", lambda reader, films, scenes: torch.tensor([next(beliefs)]))
+    status, out, _ = generate(run, tiny_checkpoint, "--tries", 3, "--seed", 7, "--out", "best.png")
+    assert status == 0 and "the best of 3 films" in out and seeds == [seed_of_try(7, n) for n in range(3)]
+    status, out, _ = generate(run, tiny_checkpoint, "--seed", seeds[1], "--out", "alone.png")
+    assert status == 0 and "best of" not in out and seeds[3:] == [seeds[1]]
+    assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "best.png").read_bytes()
+
+
 def test_other_wordings_make_the_same_film(run, tiny_checkpoint, tmp_path):
     for i, prompt in enumerate((PROMPT, "please show the video of a red ball going to the right")):
         assert run("generate", prompt, "--checkpoint", tiny_checkpoint, "--steps", 1, "--out", f"{i}.png")[0] == 0
@@ -103,6 +117,8 @@ BAD = [
     (["generate", PROMPT, "--seed", "-1"], "0 or more"),
     (["generate", PROMPT, "--guidance-scale", "nan"], "from 0 up"),
     (["generate", PROMPT, "--count", "0"], "1 or more"),
+    (["generate", PROMPT, "--tries", "0"], "1 or more"),
+    (["generate", PROMPT, "--tries", "4", "--frames", "1"], "of 9 to 25 frames"),
     (["generate", PROMPT, "--out", "nowhere/film.mp4"], "does not exist"),
     (["generate", PROMPT, "--out", "film.avi"], r"\.mp4, \.gif, \.png"),
     (["generate", PROMPT, "--checkpoint", "missing.safetensors"], "no checkpoint"),
@@ -185,10 +201,12 @@ def test_train_evaluate_and_generate_from_nothing(run, tmp_path):
 
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report["rows"]) == {"model", "ceiling", "baseline", "chance"} and report["rows"]["model"]["all"]["high"] <= 1
-    assert (report["steps"], report["shift"], report["eta"]) == (1, 3.0, "inf")
+    assert (report["steps"], report["shift"], report["eta"], report["tries"]) == (1, 3.0, "inf", 1)
     assert run("generate", PROMPT, "--checkpoint", checkpoint, "--steps", 1, "--out", "x.png")[0] == 0
     status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--frames", 9, "--size", "96x64")
     assert status == 0 and "1 object, 9 frames of 96x64" in out, err
+    status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--tries", 2)
+    assert status == 0 and "checked, chinese" in out and "were drawn on average" in out, err
     status, out, err = run("evaluate", "--prompts", 2, "--steps", 1, "--checkpoint", checkpoint, "--variety")
     assert status == 0 and "not of as many fresh ones" in out, err
 

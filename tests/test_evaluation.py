@@ -32,7 +32,27 @@ def test_a_model_that_films_what_it_is_told(objects, num_frames, size):
     assert max(result["rows"][row]["all"]["share"] for row in ("baseline", "chance")) <= 0.1
     assert result["digits"]["shape"]["share"] >= 0.9 and 10 <= result["digits"]["prompts"] <= 40
     said = evaluation.as_table(result)
-    assert f"{num_frames} frames of {size[1]}x{size[0]}" in said and "(digits)" in said and said.count("(Chinese)") == 1
+    assert f"{num_frames} frames of {size[1]}x{size[0]}" in said and "model, digits" in said and said.count("model, chinese") == 1
+
+
+def test_films_that_are_drawn_again_have_a_row_of_their_own():
+    """The model paints everything red; the second look paints what it is told."""
+    paint = perfect(17, (64, 64))
+
+    def generate(prompts, seeds):
+        return paint(["a red circle moves right" for _ in prompts], seeds)
+
+    def again(films, prompts, seeds):
+        return paint(prompts, seeds), 3 * len(films)
+
+    result = evaluation.evaluate(generate, lambda films: films, prompts=20, preset="starter", batch=8, again=again)
+    assert result["rows"]["model"]["all"]["share"] <= 0.2 and result["rows"]["checked"]["all"]["share"] >= 0.95
+    assert result["checked"]["english"]["all"]["share"] >= 0.9 > result["english"]["all"]["share"] and len(result["failures"]) >= 16
+    said = evaluation.as_table(result)
+    assert "checked, chinese" in said and f"{result['checked']['films']:.2f} were drawn on average" in said
+    assert result["checked"]["films"] == 3
+    alone = evaluation.evaluate(generate, lambda films: films, prompts=4, preset="starter")
+    assert "checked" not in alone["rows"] and "checked" not in evaluation.as_table(alone)
 
 
 def test_failures_are_named_and_calls_counted():

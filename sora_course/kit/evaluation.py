@@ -15,6 +15,7 @@ from .scenes import DIGITS, Scene
 Verdicts = list[dict[str, bool]]
 ROWS = {
     "model": "films generated from the prompts",
+    "checked": "the model's films, drawn again where the film reader doubts that they show what the prompt says",
     "ceiling": "true films of the prompts, encoded and decoded by the VAE",
     "baseline": "true training films that share as many words with the prompt as any",
     "chance": "the model's films judged against each other's prompts",
@@ -80,6 +81,7 @@ def evaluate(
     size: tuple[int, int] = (world.HEIGHT, world.WIDTH),
     seed: int = 0,
     batch: int = 32,
+    again: Callable[[torch.Tensor, list[str], list[int]], tuple[torch.Tensor, int]] | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict:
     """Judge a model's films of held-out prompts, and the three anchors.
@@ -90,11 +92,14 @@ def evaluate(
         preset: of the scenes that are drawn.
         objects: in each scene, 1 or 2.
         num_frames, size: of the films, which `generate` must return.
+        again: takes films, prompts and seeds, and returns the films to keep in their place and how many were drawn in all,
+            as `film_reader.draw_again`; judged in a row of its own.
 
     Returns:
-        A dict that JSON can hold: what was asked for, rows (model, ceiling, baseline, chance; see `ROWS`), each with
-        share, low and high for every attribute, the model's row on parts of the prompts (english, chinese, and digits,
+        A dict that JSON can hold: what was asked for, rows (model, with `again` checked, ceiling, baseline, chance; see `ROWS`),
+        each with share, low and high for every attribute; the model's row on parts of the prompts (english, chinese, and digits,
         where there are any), its share by word (see `by_word`), and its failures: prompt, seed, and what was wrong, the first 24.
+        With `again`, under `checked`, the same parts of that row, and films: how many were drawn for a prompt.
 
     Raises:
         ValueError: fewer than 2 prompts, or stills.
@@ -106,26 +111,37 @@ def evaluate(
     scenes, texts = held_out_prompts(prompts, preset=preset, objects=objects, seed=seed)
     filmed = {"num_frames": num_frames, "size": size}
     generator = torch.Generator().manual_seed(seed + 1)
-    verdicts: dict[str, Verdicts] = {name: [] for name in ROWS}
+    verdicts: dict[str, Verdicts] = {name: [] for name in ROWS if again or name != "checked"}
+    drawn = 0
     for numbers in progress([part.tolist() for part in torch.arange(prompts).chunk(-(-prompts // batch))]):
         batch_scenes = [scenes[i] for i in numbers]
-        films = generate([texts[i] for i in numbers], [seed + i for i in numbers])
+        batch_texts, seeds = [texts[i] for i in numbers], [seed + i for i in numbers]
+        films = generate(batch_texts, seeds)
         verdicts["model"] += judge(films, batch_scenes)
+        if again:
+            checked, films_drawn = again(films, batch_texts, seeds)
+            verdicts["checked"] += judge(checked, batch_scenes)
+            drawn += films_drawn
         verdicts["chance"] += judge(films.roll(1, 0), batch_scenes)
         verdicts["ceiling"] += judge(round_trip(world.render(batch_scenes, generator=generator, **filmed)), batch_scenes)
         near = [nearest_training_scene(s, preset=preset, generator=generator) for s in batch_scenes]
         verdicts["baseline"] += judge(world.render(near, generator=generator, **filmed), batch_scenes)
     result = {"prompts": prompts, "preset": preset, "objects": objects, "num_frames": num_frames, "size": size, "seed": seed}
     result["rows"] = {name: summarise(v) for name, v in verdicts.items()}
-    result |= {"english": summarise(verdicts["model"][::2]), "chinese": summarise(verdicts["model"][1::2])}
-    result["words"] = by_word(verdicts["model"], scenes)
+    result |= _parts(verdicts["model"], scenes) | {"words": by_word(verdicts["model"], scenes)}
     failed = [i for i, verdict in enumerate(verdicts["model"]) if not verdict["all"]]
     result["failures"] = [
         {"prompt": texts[i], "seed": seed + i, "wrong": [name for name in ATTRIBUTES if not verdicts["model"][i].get(name, True)]}
         for i in failed[:24]
     ]
-    digits = [v for v, s in zip(verdicts["model"], scenes) if any(thing.shape in DIGITS for thing in s.things)]
-    return result | ({"digits": summarise(digits) | {"prompts": len(digits)}} if digits else {})
+    return result | ({"checked": _parts(verdicts["checked"], scenes) | {"films": drawn / prompts}} if again else {})
+
+
+def _parts(verdicts: Verdicts, scenes: list[Scene]) -> dict[str, dict]:
+    """The shares of English and of Chinese prompts, which take turns, and of those with a digit."""
+    digits = [v for v, s in zip(verdicts, scenes) if any(thing.shape in DIGITS for thing in s.things)]
+    parts = {"english": summarise(verdicts[::2]), "chinese": summarise(verdicts[1::2])}
+    return parts | ({"digits": summarise(digits) | {"prompts": len(digits)}} if digits else {})
 
 
 def by_calls(
@@ -161,15 +177,18 @@ def by_calls(
 def as_table(result: dict) -> str:
     """The result as aligned text, percentages, with the 95 % interval of `all`."""
     names = [name for name in (*ATTRIBUTES, "all") if name in result["rows"]["model"]]  # stills have fewer
-    parts = {"(English)": "english", "(Chinese)": "chinese", "(digits)": "digits"}
-    parts = {name: result[key] for name, key in parts.items() if key in result}
-    lines = [f"{'':10}" + "".join(f"{name:>11}" for name in names) + "   95 % of all"]
-    for row, table in {**result["rows"], **parts}.items():
+    rows = dict(result["rows"])
+    for row, parts in (("model", result), ("checked", result.get("checked", {}))):
+        rows |= {f"{row}, {part}": parts[part] for part in ("english", "chinese", "digits") if part in parts}
+    lines = [f"{'':16}" + "".join(f"{name:>11}" for name in names) + "   95 % of all"]
+    for row, table in rows.items():
         cells = "".join(f"{100 * table[name]['share']:11.1f}" for name in names)
-        lines.append(f"{row:10}{cells}   {100 * table['all']['low']:.1f}-{100 * table['all']['high']:.1f}")
+        lines.append(f"{row:16}{cells}   {100 * table['all']['low']:.1f}-{100 * table['all']['high']:.1f}")
+    if "checked" in result:
+        lines += [f"For a checked film {result['checked']['films']:.2f} were drawn on average."]
     height, width = result["size"]
     lines += [
         f"{result['prompts']} held-out prompts of the {result['preset']} preset, half English, half Chinese, "
         f"{result['objects']} object{'s' * (result['objects'] > 1)}, {result['num_frames']} frames of {width}x{height}; per cent."
     ]
-    return "\n".join([*lines, *(f"  {name}: {meaning}" for name, meaning in ROWS.items())])
+    return "\n".join([*lines, *(f"  {name}: {ROWS[name]}" for name in result["rows"])])

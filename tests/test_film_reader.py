@@ -1,0 +1,153 @@
+"""The film reader: its answers, what it learns from, and films that are drawn again."""
+
+import json
+
+import pytest
+import torch
+
+from sora_course.film_reader import FRAMES, OF_A_THING, FilmReader, answers_of, can_read, draw_again, seed_of_try, some_frames
+from sora_course.kit import world
+from sora_course.kit.judge import judge
+from sora_course.kit.shapes import textures
+from sora_course.kit.training import TrainConfig
+from sora_course.reading_lessons import FILMED, films_to_read, overlap, spoil, train_reader
+
+STAR, HEART = world.scene("red", "star", "left"), world.scene("blue", "heart", "still")
+
+
+@pytest.fixture
+def reader():
+    torch.manual_seed(0)
+    return FilmReader(width=8, hidden_size=16, num_heads=2)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return FilmReader.from_pretrained()
+
+
+def test_answers_are_the_words_of_each_colour():
+    of_things = answers_of(STAR)[:-2].view(8, 5)
+    red = of_things[list(world.COLOURS).index("red")]
+    assert [known[i] for known, i in zip(OF_A_THING.values(), red.tolist())] == ["star", "left", "large", "fast", True]
+    assert (of_things[:, 0] == len(world.SHAPES)).sum() == 7 and (of_things[:, 1:] == -1).all(1).sum() == 7
+    assert answers_of(HEART)[:-2].view(8, 5)[list(world.COLOURS).index("blue"), 3] == -1  # what stands still has no speed
+
+
+@pytest.mark.parametrize("frames, size", [(17, (64, 64)), (9, (64, 96)), (25, (96, 64))])
+def test_one_answer_a_question_for_films_of_any_size(reader, frames, size, generator):
+    films = torch.rand(2, 3, frames, *size, generator=generator)
+    logits = reader(films)
+    assert [one.shape for one in logits] == [(2, n) for n in (*[18, 16, 2, 2, 2] * 8, 2, 5)]
+    alone = reader(films[1:])
+    assert all(torch.allclose(a[1:], b, atol=1e-4) for a, b in zip(logits, alone))
+    assert 0 <= float(reader.belief(films, [STAR, HEART]).min()) <= float(reader.belief(films, [STAR, HEART]).max()) <= 1
+
+
+def test_belief_is_the_product_of_all_answers(reader, generator):
+    films = torch.rand(1, 3, 17, 64, 64, generator=generator)
+    answers = answers_of(STAR)[None]
+    by_hand = 1.0
+    with torch.no_grad():
+        for one, a in zip(reader(films), answers[0].tolist()):
+            by_hand *= float(one.softmax(-1)[0, a]) if a >= 0 else 1.0
+        assert float(reader.log_likelihood(films, answers).sum().exp()) == pytest.approx(by_hand, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(17, 64, 64), (25, 64, 96)])
+def test_it_learns_from_films_of_the_training_side(shape):
+    """What is asked about them is true of the scenes, but for things whose outlines were spoilt."""
+    scenes, draw = [], world.sample_scenes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "sample_scenes", lambda *a, **k: scenes.extend(draw(*a, **k)) or scenes[-a[0] :])
+        films, answers = films_to_read(40, generator=torch.Generator().manual_seed(1), shape=shape)
+    assert films.shape == (40, 3, FRAMES, *shape[1:]) and all(map(world.may_train, scenes)) and len(scenes) == 40
+    true = torch.stack([answers_of(scene) for scene in scenes])
+    of_things, wanted = (a[:, :-2].view(40, 8, 5) for a in (answers, true))
+    there = wanted[..., 1] >= 0
+    assert there.sum() == 40 + 18 and torch.equal(of_things[..., 1:4], wanted[..., 1:4]) and torch.equal(answers[:, -2:], true[:, -2:])
+    shapes = of_things[..., 0][there]
+    spoilt = shapes != wanted[..., 0][there]
+    assert 3 <= spoilt.sum() <= 30 and set(shapes[spoilt].tolist()) <= {-1, len(world.SHAPES)}
+    assert 2 <= (of_things[..., 4] == 0).sum() <= 25
+
+
+def test_films_without_spoilt_outlines_are_those_of_the_world(monkeypatch):
+    monkeypatch.setattr("sora_course.reading_lessons.spoil", lambda outlines, generator: outlines)
+    staged, stage = [], world.stage
+    monkeypatch.setattr(world, "stage", lambda *a, **k: staged.append(stage(*a, **k)) or staged[-1])
+    films, _ = films_to_read(8, generator=torch.Generator().manual_seed(1), shape=(25, 64, 64))
+    assert (films - some_frames(world.paint(staged[0]))).abs().max() < 0.06 * 6  # the noise
+
+
+def test_spoilt_outlines_and_how_much_of_them_is_left(generator):
+    whole = textures(torch.arange(7).repeat(8))
+    left = overlap(whole, spoil(whole, generator=generator))
+    assert torch.equal(overlap(whole, whole), torch.ones(56)) and float(overlap(whole[:1], whole[5:6])) < 0.7  # a circle is no ring
+    assert (left < 0.7).sum() >= 8 and (left > 0.85).sum() >= 8
+
+
+def test_training_lowers_the_loss_and_resumes(tmp_path):
+    looks = []
+    config = TrainConfig(steps=6, warmup=1, save_every=3)
+    train_reader(config, tmp_path, batch=8, every=lambda reader, step, seconds: looks.append((type(reader), step)))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] and looks == [(FilmReader, 3), (FilmReader, 6)]
+
+
+def test_saved_and_loaded(reader, tmp_path, tiny_checkpoint, generator):
+    reader.save(tmp_path / "reader.safetensors")
+    films = torch.rand(1, 3, 17, 64, 64, generator=generator)
+    again = FilmReader.from_pretrained(str(tmp_path / "reader.safetensors"))
+    assert torch.allclose(reader.belief(films, [STAR]), again.belief(films, [STAR]), rtol=0.05)
+    with pytest.raises(ValueError, match="something else than a film reader"):
+        FilmReader.from_pretrained(str(tiny_checkpoint))
+
+
+class Believer:
+    """Believes in a film as far as its brightness says."""
+
+    def belief(self, films, scenes):
+        assert len(films) == len(scenes)
+        return films.mean((1, 2, 3, 4))
+
+
+def test_only_doubtful_films_are_drawn_again_and_the_likeliest_is_kept():
+    asked = []
+
+    def generate(prompts, seeds):
+        asked.append((prompts, seeds))
+        return torch.stack([torch.full((3, 5, 16, 16), {1: 0.3, 2: 0.9, 3: 0.1}[len(asked)]) for _ in prompts])
+
+    prompts = ["a red star moves left", "a blue heart", "a green ring moves up"]
+    films = torch.tensor([0.8, 0.2, 0.4]).view(3, 1, 1, 1, 1).expand(-1, 3, 5, 16, 16)
+    kept, drawn = draw_again(films, prompts, [1, 2, 3], generate, Believer(), tries=4)
+    assert asked == [(prompts[1:], [seed_of_try(2, 1), seed_of_try(3, 1)]), (prompts[1:], [seed_of_try(2, 2), seed_of_try(3, 2)])]
+    assert drawn == 3 + 2 + 2 and kept[:, 0, 0, 0, 0].tolist() == pytest.approx([0.8, 0.9, 0.9])
+    asked.clear()
+    kept, drawn = draw_again(films, prompts, [1, 2, 3], generate, Believer(), tries=2)
+    assert drawn == 5 and kept[:, 0, 0, 0, 0].tolist() == pytest.approx([0.8, 0.3, 0.4])  # a worse film takes no one's place
+    assert draw_again(films, prompts, [1, 2, 3], generate, Believer(), tries=1)[1] == 3
+
+
+@pytest.mark.parametrize("wrong", [{"tries": 0}, {"tries": 2, "sure": 1.5}])
+def test_tries_and_belief_in_range(wrong):
+    with pytest.raises(ValueError, match="tried once or more"):
+        draw_again(torch.zeros(1, 3, 5, 16, 16), ["a red star"], [0], None, Believer(), **wrong)
+
+
+def test_films_it_cannot_read(reader):
+    with pytest.raises(ValueError, match="takes 5 frames or more"):
+        reader(torch.zeros(1, 3, 1, 64, 64))
+    with pytest.raises(ValueError, match="2 films and 1 scenes"):
+        reader.belief(torch.zeros(2, 3, 17, 64, 64), [STAR])
+    assert all(can_read(frames, tuple(size)) for frames, *size in FILMED) and not can_read(1, (64, 64)) and not can_read(17, (64, 128))
+
+
+def test_the_reader_that_ships_believes_in_true_films_of_held_out_scenes_and_not_in_those_of_others(shipped, generator):
+    scenes = world.sample_scenes(60, generator=generator, held_out=True)
+    films = world.render(scenes, generator=generator)
+    assert all(verdict["all"] for verdict in judge(films, scenes))
+    assert (shipped.belief(films, scenes) > 0.5).float().mean() >= 0.9
+    others = world.sample_scenes(60, generator=generator, held_out=True)
+    assert (shipped.belief(films, others) > 0.5).float().mean() <= 0.02
