@@ -1,9 +1,9 @@
 """Chapter 08: a second look. A small network reads films, so that one that shows something else than its prompt is drawn again.
 
-Of several films of a prompt one is nearly always right, and whoever can tell which may keep it. DALL-E's pictures were chosen so
+Of several films of a prompt one is often right, and whoever can tell which may keep it. DALL-E's pictures were chosen so
 (Ramesh et al. 2021, section 2.6, by CLIP); Cobbe et al. 2021 call the one who tells a verifier. To read a film is far easier
-than to paint it, so the network is small. `reading_lessons.py` teaches it, from true films alone: it never sees a film of the
-model, nor what the judge says.
+than to paint it, so the network is small. `reading_lessons.py` teaches it, from films of the world, some of them spoilt on
+purpose: it never sees a film of the model, nor what the judge says.
 """
 
 from __future__ import annotations

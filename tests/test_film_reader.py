@@ -90,9 +90,11 @@ def test_spoilt_outlines_and_how_much_of_them_is_left(generator):
 def test_training_lowers_the_loss_and_resumes(tmp_path):
     looks = []
     config = TrainConfig(steps=6, warmup=1, save_every=3)
-    train_reader(config, tmp_path, batch=8, every=lambda reader, step, seconds: looks.append((type(reader), step)))
+    reader = train_reader(config, tmp_path, batch=8, every=lambda reader, step, seconds: looks.append((type(reader), step)))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0] and looks == [(FilmReader, 3), (FilmReader, 6)]
+    again = train_reader(config, tmp_path, batch=8, every=lambda *at: pytest.fail("all steps were done before"))
+    assert all(torch.equal(one, other) for one, other in zip(reader.parameters(), again.parameters()))
 
 
 def test_saved_and_loaded(reader, tmp_path, tiny_checkpoint, generator):
