@@ -33,7 +33,10 @@ WORDINGS = 4  # captions of a film, English and Chinese in turn
 
 @dataclass(frozen=True)
 class Bucket:
-    """Films of one size: how many are encoded, how many make a batch, and how often a batch is of this size."""
+    """Films of one size: how many are encoded, how many make a batch, and how often a batch is of this bucket.
+
+    Another seed draws other films; objects says how many things each shows, None that both 1 and 2 occur.
+    """
 
     num_frames: int
     height: int
@@ -41,6 +44,8 @@ class Bucket:
     films: int
     batch: int
     weight: float
+    seed: int = 0
+    objects: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Films:
 def _scene_of_film(film: int, bucket: Bucket, preset: str, richness: float, generator: torch.Generator) -> world.Scene:
     here = min(1.0, richness + 2 * (1 - richness) * film / bucket.films)
     while True:
-        (scene,) = world.sample_scenes(1, generator=generator, preset=preset, richness=here)
+        (scene,) = world.sample_scenes(1, generator=generator, preset=preset, objects=bucket.objects, richness=here)
         scene = world.as_still(scene) if bucket.num_frames == 1 else scene
         if world.may_train(scene):
             return scene
@@ -70,7 +75,7 @@ def draw_part(
     Args:
         richness: of the bucket's first scene (see `world.sample_scenes`); it rises to 1 half way through the bucket.
     """
-    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width + 100_003 * bucket.seed + 10_007 * (bucket.objects or 0)
     generator = torch.Generator().manual_seed(1_000_003 * seed + number)
     films = range(PART * number, min(PART * (number + 1), bucket.films))
     scenes = [_scene_of_film(film, bucket, preset, richness, generator) for film in films]
@@ -116,7 +121,7 @@ def encode_bucket(
         map_parts: how to map a function over the numbers of parts (see `mapping`).
     """
     device, drawn = vae.latent_std.device, {"preset": preset, "richness": richness}
-    films = (bucket.num_frames, bucket.height, bucket.width, bucket.films)
+    films = (bucket.num_frames, bucket.height, bucket.width, bucket.films, bucket.seed, bucket.objects)
     identity = repr((films, drawn, vocabulary, [draw_part(number, bucket, **drawn)[:2] for number in (0, parts_of(bucket)[-1])]))
     path = folder / f"films-{checkpoints.digest(vae.state_dict(), identity)[:16]}.safetensors"
     if path.exists():
@@ -130,7 +135,7 @@ def encode_bucket(
             latents.append(vae.encode(videos.to(device)).half())
         words.append(tokens)
         behind.append(staging.behind)
-    longest = max(tokens.shape[-1] for tokens in words)
+    longest = 16 * -(-max(tokens.shape[-1] for tokens in words) // 16)  # a GPU's kernels of attention ask for such a multiple
     words = torch.cat([F.pad(tokens, (0, longest - tokens.shape[-1])) for tokens in words])
     films = Films(torch.cat(latents), words.to(device), torch.cat(behind).to(device))
     checkpoints.save(path, vars(films), {"bucket": asdict(bucket)})

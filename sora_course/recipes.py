@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Recipe:
     reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
     foreground: float = 0.0  # how much more the loss counts latents that show a thing
     richness: float = 1.0  # of the first film of each size; it rises to 1 half way through (see `buckets.draw_part`)
-    autoencoder: str | None = None  # the model, by file or name, whose autoencoder is taken over as it is
+    taken_over: dict[str, str] = field(default_factory=dict)  # parts (vae, text, dit), and the model, by file or name, of each
 
 
 _STARTER_BUCKETS = (
@@ -85,7 +85,7 @@ _STARTER = Recipe(
 _FULL = replace(
     _STARTER,
     preset="full",
-    autoencoder="sora_full",
+    taken_over={"vae": "sora_full"},
     reading=True,
     text_train=TrainConfig(steps=1500, lr=0.01, adamw_lr=1e-3),
     dit=VideoDiTConfig(hidden_size=384, depth=8, num_heads=6, text_size=128, conditioning="adaln_single"),
@@ -102,9 +102,28 @@ _FULL = replace(
     ),
 )
 
+# On a GPU, after "full": the model that ships goes on learning, from new films of the whole world and more of two things.
+_LONGER = replace(
+    _FULL,
+    taken_over=dict.fromkeys(("vae", "text", "dit"), "sora_full"),
+    dit_train=TrainConfig(steps=14_210, lr=0.02, adamw_lr=2e-3, ema=0.998, decay=1.0, warmup=100, save_every=2842, seed=1),
+    foreground=8.0,
+    richness=1.0,
+    buckets=(
+        Bucket(17, 64, 64, films=260_000, batch=768, weight=0.50, seed=1),
+        Bucket(17, 64, 64, films=120_000, batch=768, weight=0.24, seed=1, objects=2),
+        Bucket(1, 64, 64, films=24_000, batch=1024, weight=0.03, seed=1),
+        Bucket(9, 64, 64, films=24_000, batch=768, weight=0.06, seed=1),
+        Bucket(25, 64, 64, films=24_000, batch=384, weight=0.05, seed=1),
+        Bucket(17, 64, 96, films=24_000, batch=384, weight=0.06, seed=1),
+        Bucket(17, 96, 64, films=24_000, batch=384, weight=0.06, seed=1),
+    ),
+)
+
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
     "full": _FULL,
+    "longer": _LONGER,
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
         preset="starter",
@@ -143,6 +162,13 @@ def _go_on_only_with(folder: Path, recipe: Recipe, parts: dict[str, str] | None 
     checkpoints.save_atomically(path, lambda p: p.write_text(ours))
 
 
+def _take_over(part: str, module: nn.Module, recipe: Recipe) -> None:
+    """Fill the module with that part of the model that the recipe names for it."""
+    tensors, _ = checkpoints.load(checkpoints.find(recipe.taken_over[part]))
+    its = {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+    checkpoints.fill(module, its, f"part {part!r} to take over")
+
+
 # VAE -----------------------------------------------------------------------------------------------------------------
 _CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1, 64, 64))
 
@@ -150,15 +176,13 @@ _CLIPS = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 96), (9, 96, 64), (1
 def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
     """Train on fresh films of the full world, then measure the latents' mean and deviation. Writes vae.safetensors.
 
-    A recipe that names a model takes over its autoencoder instead.
+    A recipe that takes over an autoencoder trains none.
     """
     _go_on_only_with(folder, recipe)
     torch.manual_seed(recipe.vae_train.seed)
     vae = VideoVAE(recipe.vae).to(device)
-    if recipe.autoencoder:
-        tensors, _ = checkpoints.load(checkpoints.find(recipe.autoencoder))
-        of_vae = {name.removeprefix("vae."): tensor for name, tensor in tensors.items() if name.startswith("vae.")}
-        checkpoints.fill(vae, of_vae, "autoencoder to take over")
+    if "vae" in recipe.taken_over:
+        _take_over("vae", vae, recipe)
         checkpoints.save(folder / "vae.safetensors", vae.state_dict(), vae.config_dict())
         return vae
 
@@ -214,12 +238,18 @@ class _ReadText(nn.Module):
 def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEncoder:
     """Train on pairs of captions of the full world. Writes text.safetensors.
 
-    With recipe.reading, half of each batch are twins of the other half, and a reader asks after every word.
+    With recipe.reading, half of each batch are twins of the other half, and a reader asks after every word. A recipe that takes
+    over a text encoder trains none.
     """
     _go_on_only_with(folder, recipe)
     torch.manual_seed(recipe.text_train.seed)
     tokenizer = Tokenizer(vocabulary())
     text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth)).to(device)
+    config = {"vocabulary": tokenizer.vocabulary, "text": text.config_dict()}
+    if "text" in recipe.taken_over:
+        _take_over("text", text, recipe)
+        checkpoints.save(folder / "text.safetensors", text.state_dict(), config)
+        return text
     model = _ReadText(text).to(device) if recipe.reading else text
 
     def loss(generator):
@@ -236,7 +266,6 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
         return contrast | reading | {"loss": contrast["loss"] + reading["loss"]}
 
     train(model, loss, recipe.text_train, folder=folder / "text", describe="text")
-    config = {"vocabulary": tokenizer.vocabulary, "text": text.config_dict()}
     checkpoints.save(folder / "text.safetensors", text.state_dict(), config)
     return text
 
@@ -271,6 +300,8 @@ def train_dit(
     model = TextToVideo(config)
     checkpoints.fill(model.vae, vae_tensors, "VAE")
     checkpoints.fill(model.text, text_tensors, "text encoder")
+    if "dit" in recipe.taken_over:
+        _take_over("dit", model.dit, recipe)
     model.vae.requires_grad_(False)
     model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
     model.to(device)
@@ -290,8 +321,7 @@ def train_dit(
         x0, weight = films.latents[chosen].float(), None
         if recipe.foreground:
             weight = foreground(x0, empty[which][films.behind[chosen]], recipe.foreground)
-        with uncompiled() if which > 0 and device != "cpu" else nullcontext():  # a GPU compiles for each size anew
-            return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
+        return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks, device)

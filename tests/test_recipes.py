@@ -30,7 +30,7 @@ def test_a_recipe_for_the_whole_world_in_miniature(tiny_model, tiny_checkpoint, 
     """All that the recipe "full" adds: another model's autoencoder, a reader, a curriculum, a loss that looks at things."""
     tiny = recipes.RECIPES["tiny"]
     recipe = replace(
-        tiny, preset="full", autoencoder=str(tiny_checkpoint), reading=True, text_batch=48, foreground=4.0, richness=0.25,
+        tiny, preset="full", taken_over={"vae": str(tiny_checkpoint)}, reading=True, text_batch=48, foreground=4.0, richness=0.25,
         dit=replace(tiny.dit, conditioning="adaln_single"), text_train=replace(tiny.text_train, steps=3),
         buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[1], films=8)), dit_train=replace(tiny.dit_train, steps=3),
     )  # fmt: skip
@@ -48,6 +48,36 @@ def test_a_recipe_for_the_whole_world_in_miniature(tiny_model, tiny_checkpoint, 
     checkpoints.save(tmp_path / "vae.safetensors", tensors | {"latent_std": 2 * tensors["latent_std"]}, config)
     with pytest.raises(ValueError, match="another recipe, autoencoder"):
         recipes.train_dit(recipe, tmp_path, name="mini")
+
+
+def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path):
+    """All that the recipe "longer" adds: three parts of another model, two of which stay, and buckets of a seed and of two things."""
+    tiny = recipes.RECIPES["tiny"]
+    recipe = replace(
+        tiny, preset="full", taken_over=dict.fromkeys(("vae", "text", "dit"), str(tiny_checkpoint)),
+        buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[0], films=8, seed=1, objects=2)),
+        dit_train=replace(tiny.dit_train, steps=1, warmup=0, lr=1e-6, adamw_lr=1e-6),
+    )  # fmt: skip
+    recipes.train_vae(recipe, tmp_path)
+    recipes.train_text(recipe, tmp_path)
+    model = recipes.train_dit(recipe, tmp_path, name="mini")
+    begun, ended = recipes.TextToVideo.from_pretrained(str(tiny_checkpoint)).state_dict(), model.state_dict()
+    kept = {part: all(torch.equal(begun[n], ended[n].half().float()) for n in begun if n.startswith(part)) for part in ("vae", "text")}
+    assert kept == {"vae": True, "text": True}
+    learned = [name for name in begun if name.startswith("dit.") and not torch.equal(begun[name], ended[name])]
+    assert learned and all(torch.allclose(begun[name], ended[name], atol=1e-4) for name in learned)
+    with pytest.raises(ValueError, match="'vae' to take over"):
+        recipes.train_vae(replace(recipe, vae=replace(tiny.vae, channels=(16, 32))), tmp_path / "other")
+
+
+def test_buckets_of_another_seed_or_of_two_things_hold_other_films():
+    bucket = buckets.Bucket(17, 64, 64, films=32, batch=1, weight=1.0)
+    drawn = {"preset": "full", "richness": 1.0}
+    usual, other, pairs = (
+        buckets.draw_part(0, b, **drawn)[0] for b in (bucket, replace(bucket, seed=1), replace(bucket, objects=2))
+    )
+    assert usual != other and {len(scene.things) for scene in pairs} == {2} and {len(scene.things) for scene in usual} == {1, 2}
+    assert all(world.may_train(scene) for scene in (*other, *pairs))
 
 
 def test_films_grow_richer_and_more_of_them_are_shown():

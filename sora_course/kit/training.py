@@ -111,7 +111,7 @@ def compile_if_possible(modules, device: torch.device | str) -> bool:
         print(f"Training without torch.compile ({type(error).__name__}), which takes about half as long again.")
         return False
     for module in modules:
-        module.compile()
+        module.compile(dynamic=True if torch.device(device).type == "cuda" else None)  # once for films of all sizes
     return True
 
 
