@@ -32,7 +32,7 @@ from sora_course.kit.captions import LANGUAGES, caption
 from sora_course.kit.evaluation import held_out_prompts, summarise
 from sora_course.kit.judge import judge
 from sora_course.kit.training import TrainConfig, autocast, compile_if_possible, train
-from sora_course.recipes import vocabulary
+from sora_course.stages import vocabulary
 from sora_course.text import Tokenizer
 from sora_course.video_dit import VideoDiT, VideoDiTConfig
 from sora_course.video_vae import VideoVAE, VideoVAEConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from sora_course import binding, recipes
+from sora_course import binding, recipes, stages
 from sora_course.kit import checkpoints, world
 from sora_course.kit.captions import LANGUAGES, caption
 from sora_course.kit.training import TrainConfig, train
@@ -37,7 +37,7 @@ def features_of(text, tokenizer, count: int, *, held_out: bool, seed: int):
 
 def read_anew(text) -> dict[str, float]:
     """Train a fresh reader on the frozen encoder; the shares of right answers on held-out pairs."""
-    tokenizer = Tokenizer(recipes.vocabulary())
+    tokenizer = Tokenizer(stages.vocabulary())
     features, mask, answers = features_of(text, tokenizer, PAIRS, held_out=False, seed=1)
     torch.manual_seed(0)
     reader = Reader(features.shape[-1], [len(known) for known in binding.QUESTIONS])
@@ -60,7 +60,7 @@ def main() -> None:
     for name, recipe in {"contrast": contrast, "contrast and reading": replace(contrast, reading=True)}.items():
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            text = recipes.train_text(recipe, Path(folder)).eval()
+            text = stages.train_text(recipe, Path(folder)).eval()
         seconds = time.perf_counter() - start
         rows.append({"encoder": name, "steps": recipe.text_train.steps, "seconds": round(seconds, 1), **read_anew(text)})
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)

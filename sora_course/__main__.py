@@ -85,7 +85,7 @@ def _generate(a: argparse.Namespace) -> None:
 
 
 def _train(a: argparse.Namespace) -> None:
-    from . import recipes
+    from . import recipes, stages
     from .kit.training import training_device
 
     device = training_device(a.device)
@@ -93,14 +93,14 @@ def _train(a: argparse.Namespace) -> None:
     folder = a.folder or Path("runs") / a.recipe
     folder.mkdir(parents=True, exist_ok=True)
     if a.stage in ("vae", "all"):
-        vae = recipes.train_vae(recipe, folder, device=device)
-        values = recipes.measure_vae(vae, films=64)
+        vae = stages.train_vae(recipe, folder, device=device)
+        values = stages.measure_vae(vae, films=64)
         print(f"VAE: {values.mean():.1f} dB PSNR on 64 fresh films")
     if a.stage in ("text", "all"):
-        recipes.train_text(recipe, folder, device=device)
+        stages.train_text(recipe, folder, device=device)
     if a.stage in ("dit", "all"):
         every = _accuracy_log(recipe, folder, a.measure) if a.measure else None
-        recipes.train_dit(recipe, folder, name=a.recipe, device=device, every=every)
+        stages.train_dit(recipe, folder, name=a.recipe, device=device, every=every)
         print(f"Wrote {folder / f'sora_{a.recipe}.safetensors'}; try it with `sora-course generate --checkpoint` and this file.")
 
 

@@ -17,11 +17,11 @@ def tiny_model():
     """A text-to-video model with random weights, small enough to run in milliseconds."""
     from dataclasses import asdict
 
-    from sora_course import recipes
+    from sora_course import recipes, stages
     from sora_course.sora import TextToVideo
 
     torch.manual_seed(0)
-    recipe, words = recipes.RECIPES["tiny"], recipes.vocabulary()
+    recipe, words = recipes.RECIPES["tiny"], stages.vocabulary()
     config = {
         "preset": "starter", "recipe": "tiny", "vocabulary": words, "vae": asdict(recipe.vae), "dit": asdict(recipe.dit),
         "text": {"vocab_size": len(words), "hidden_size": 32, "depth": 1},

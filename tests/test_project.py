@@ -33,7 +33,7 @@ def test_the_doctor_knows_every_package():
 def test_the_kit_imports_no_chapter_and_chapters_nothing_later():
     order = [
         "ink", "ddpm", "unet", "vit", "vivit", "navit", "vae", "video_vae", "flow", "dit", "dit_sampling", "video_dit", "text",
-        "sora", "film_reader", "reading_lessons", "buckets", "recipes", "finetune", "report",
+        "sora", "film_reader", "reading_lessons", "buckets", "recipes", "stages", "finetune", "report",
     ]  # fmt: skip
     for path in (ROOT / "sora_course").rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sora_course import buckets, recipes
+from sora_course import buckets, recipes, stages
 from sora_course.kit import checkpoints, world
+from sora_course.sora import TextToVideo
 from sora_course.text import Reader
 
 
@@ -34,20 +35,20 @@ def test_a_recipe_for_the_whole_world_in_miniature(tiny_model, tiny_checkpoint, 
         dit=replace(tiny.dit, conditioning="adaln_single"), text_train=replace(tiny.text_train, steps=3),
         buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[1], films=8)), dit_train=replace(tiny.dit_train, steps=3),
     )  # fmt: skip
-    vae = recipes.train_vae(recipe, tmp_path)
+    vae = stages.train_vae(recipe, tmp_path)
     lent = {name: tensor.half().float() for name, tensor in tiny_model.vae.state_dict().items()}
     assert all(torch.equal(lent[name], tensor) for name, tensor in vae.state_dict().items())
-    text = recipes.train_text(recipe, tmp_path).state_dict()
-    model = recipes.train_dit(recipe, tmp_path, name="mini")
+    text = stages.train_text(recipe, tmp_path).state_dict()
+    model = stages.train_dit(recipe, tmp_path, name="mini")
     assert model.config["preset"] == "full"
     assert all(torch.equal(text[name], tensor) for name, tensor in model.text.state_dict().items())
     assert (tmp_path / "sora_mini.safetensors").is_file()
     with pytest.raises(ValueError, match="another recipe"):
-        recipes.train_dit(replace(recipe, foreground=1.0), tmp_path, name="mini")
+        stages.train_dit(replace(recipe, foreground=1.0), tmp_path, name="mini")
     tensors, config = checkpoints.load(tmp_path / "vae.safetensors")
     checkpoints.save(tmp_path / "vae.safetensors", tensors | {"latent_std": 2 * tensors["latent_std"]}, config)
     with pytest.raises(ValueError, match="another recipe, autoencoder"):
-        recipes.train_dit(recipe, tmp_path, name="mini")
+        stages.train_dit(recipe, tmp_path, name="mini")
 
 
 def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path):
@@ -58,16 +59,16 @@ def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path):
         buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[0], films=8, seed=1, objects=2)),
         dit_train=replace(tiny.dit_train, steps=1, warmup=0, lr=1e-6, adamw_lr=1e-6),
     )  # fmt: skip
-    recipes.train_vae(recipe, tmp_path)
-    recipes.train_text(recipe, tmp_path)
-    model = recipes.train_dit(recipe, tmp_path, name="mini")
-    begun, ended = recipes.TextToVideo.from_pretrained(str(tiny_checkpoint)).state_dict(), model.state_dict()
+    stages.train_vae(recipe, tmp_path)
+    stages.train_text(recipe, tmp_path)
+    model = stages.train_dit(recipe, tmp_path, name="mini")
+    begun, ended = TextToVideo.from_pretrained(str(tiny_checkpoint)).state_dict(), model.state_dict()
     kept = {part: all(torch.equal(begun[n], ended[n].half().float()) for n in begun if n.startswith(part)) for part in ("vae", "text")}
     assert kept == {"vae": True, "text": True}
     learned = [name for name in begun if name.startswith("dit.") and not torch.equal(begun[name], ended[name])]
     assert learned and all(torch.allclose(begun[name], ended[name], atol=1e-4) for name in learned)
     with pytest.raises(ValueError, match="'vae' to take over"):
-        recipes.train_vae(replace(recipe, vae=replace(tiny.vae, channels=(16, 32))), tmp_path / "other")
+        stages.train_vae(replace(recipe, vae=replace(tiny.vae, channels=(16, 32))), tmp_path / "other")
 
 
 def test_buckets_of_another_seed_or_of_two_things_hold_other_films():

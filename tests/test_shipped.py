@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sora_course import recipes
+from sora_course import stages
 from sora_course.kit import world
 from sora_course.kit.evaluation import held_out_prompts, interval
 from sora_course.kit.judge import judge
@@ -21,7 +21,7 @@ def shares(verdicts):
 
 
 def test_the_vae_on_fresh_films_of_the_full_world(model, generator):
-    assert recipes.measure_vae(model.vae, films=128, seed=7).mean() >= 34
+    assert stages.measure_vae(model.vae, films=128, seed=7).mean() >= 34
     verdicts = []
     for _ in range(8):
         scenes = world.sample_scenes(50, generator=generator)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sora_course import binding, recipes
+from sora_course import binding, stages
 from sora_course.kit.captions import LANGUAGES, caption
 from sora_course.kit.scenes import Scene, Thing, may_train, sample_scenes
 from sora_course.text import Reader, TextConfig, TextEncoder, Tokenizer
@@ -12,7 +12,7 @@ from sora_course.text import Reader, TextConfig, TextEncoder, Tokenizer
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return Tokenizer(recipes.vocabulary())
+    return Tokenizer(stages.vocabulary())
 
 
 @pytest.fixture(scope="module")
