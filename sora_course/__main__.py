@@ -161,7 +161,7 @@ def _evaluate(a: argparse.Namespace) -> None:
     if a.variety and (a.objects, a.frames, a.size) != (1, 17, (64, 64)):
         raise ValueError("--variety compares one object in 17 frames of 64x64 with the world; leave out --objects, --frames and --size.")
     filmed = {"num_frames": a.frames, "size": a.size}
-    sampler = {"guidance_scale": a.guidance_scale, "solver": "euler", "shift": 3.0, "eta": math.inf}
+    sampler = {"guidance_scale": a.guidance_scale, "guided_until": 0.5, "solver": "euler", "shift": 3.0, "eta": math.inf}
 
     again = _second_look(model, a.tries, a.frames, a.size)
 

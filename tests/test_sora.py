@@ -31,6 +31,9 @@ def test_a_film_does_not_depend_on_its_batch(tiny_model):
 
 def test_text_and_guidance_matter(tiny_model):
     plain = tiny_model.generate(PROMPT, steps=2, guidance_scale=1.0)
+    assert torch.allclose(plain, tiny_model.generate(PROMPT, steps=2, guidance_scale=4.0, guided_until=1.0), atol=1e-4)
+    early, all_the_way = (tiny_model.generate(PROMPT, steps=4, guidance_scale=4.0, guided_until=until) for until in (0.5, 0.0))
+    assert not torch.allclose(early, all_the_way, atol=1e-3)  # the last of the four steps begins at t = 0.5
     assert not torch.allclose(plain, tiny_model.generate(PROMPT, steps=2, guidance_scale=4.0), atol=0.05)
     assert not torch.allclose(plain, tiny_model.generate("a blue star", steps=2, guidance_scale=1.0), atol=0.05)
 
@@ -119,6 +122,7 @@ def test_loss_trains_text_and_transformer(tiny_model, generator):
         (dict(size=(0, 64)), "nearest is 64x16"),
         (dict(steps=0), "at least 1 step"),
         (dict(guidance_scale=-1.0), "0 or more"),
+        (dict(guided_until=1.5), "from 1 \\(noise\\) to 0"),
         (dict(solver="rk4"), "'euler' or 'heun'"),
         (dict(seed=[1, 2]), "1 prompts and 2 seeds"),
         (dict(known_frames=[0]), "Give both"),
