@@ -75,7 +75,8 @@ def draw_part(
     Args:
         richness: of the bucket's first scene (see `world.sample_scenes`); it rises to 1 half way through the bucket.
     """
-    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width + 100_003 * bucket.seed + 10_007 * (bucket.objects or 0)
+    seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
+    seed += 100_003 * bucket.seed + 10_007 * (bucket.objects or 0)
     generator = torch.Generator().manual_seed(1_000_003 * seed + number)
     films = range(PART * number, min(PART * (number + 1), bucket.films))
     scenes = [_scene_of_film(film, bucket, preset, richness, generator) for film in films]
