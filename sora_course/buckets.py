@@ -35,7 +35,8 @@ WORDINGS = 4  # captions of a film, English and Chinese in turn
 class Bucket:
     """Films of one size: how many are encoded, how many make a batch, and how often a batch is of this bucket.
 
-    Another seed draws other films; objects says how many things each shows, None that both 1 and 2 occur.
+    Another seed draws other films; objects says how many things each shows, None that both 1 and 2 occur; small that all
+    of them are small.
     """
 
     num_frames: int
@@ -46,6 +47,7 @@ class Bucket:
     weight: float
     seed: int = 0
     objects: int | None = None
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def _scene_of_film(film: int, bucket: Bucket, preset: str, richness: float, gene
     while True:
         (scene,) = world.sample_scenes(1, generator=generator, preset=preset, objects=bucket.objects, richness=here)
         scene = world.as_still(scene) if bucket.num_frames == 1 else scene
-        if world.may_train(scene):
+        wanted = not bucket.small or all(thing.size == "small" for thing in scene.things)
+        if wanted and world.may_train(scene):
             return scene
 
 
@@ -76,7 +79,7 @@ def draw_part(
         richness: of the bucket's first scene (see `world.sample_scenes`); it rises to 1 half way through the bucket.
     """
     seed = 1000 + bucket.num_frames + 7 * bucket.height + 77 * bucket.width
-    seed += 100_003 * bucket.seed + 10_007 * (bucket.objects or 0)
+    seed += 100_003 * bucket.seed + 10_007 * (bucket.objects or 0) + 1_009 * bucket.small
     generator = torch.Generator().manual_seed(1_000_003 * seed + number)
     films = range(PART * number, min(PART * (number + 1), bucket.films))
     scenes = [_scene_of_film(film, bucket, preset, richness, generator) for film in films]
@@ -122,7 +125,7 @@ def encode_bucket(
         map_parts: how to map a function over the numbers of parts (see `mapping`).
     """
     device, drawn = vae.latent_std.device, {"preset": preset, "richness": richness}
-    films = (bucket.num_frames, bucket.height, bucket.width, bucket.films, bucket.seed, bucket.objects)
+    films = (bucket.num_frames, bucket.height, bucket.width, bucket.films, bucket.seed, bucket.objects, bucket.small)
     identity = repr((films, drawn, vocabulary, [draw_part(number, bucket, **drawn)[:2] for number in (0, parts_of(bucket)[-1])]))
     path = folder / f"films-{checkpoints.digest(vae.state_dict(), identity)[:16]}.safetensors"
     if path.exists():

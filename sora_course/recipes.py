@@ -101,10 +101,27 @@ _LONGER = replace(
     ),
 )
 
+# On a GPU, after "longer": the same once more, from other films, with more of what failed still, one small thing and 25 frames.
+_LONGEST = replace(
+    _LONGER,
+    dit_train=replace(_LONGER.dit_train, steps=7000, lr=0.015, adamw_lr=1.5e-3, save_every=3500, seed=2),
+    buckets=(
+        Bucket(17, 64, 64, films=240_000, batch=1024, weight=0.46, seed=2),
+        Bucket(17, 64, 64, films=80_000, batch=1024, weight=0.20, seed=2, objects=1, small=True),
+        Bucket(17, 64, 64, films=60_000, batch=1024, weight=0.08, seed=2, objects=2),
+        Bucket(1, 64, 64, films=16_000, batch=1024, weight=0.02, seed=2),
+        Bucket(9, 64, 64, films=24_000, batch=1024, weight=0.06, seed=2),
+        Bucket(25, 64, 64, films=40_000, batch=512, weight=0.08, seed=2),
+        Bucket(17, 64, 96, films=24_000, batch=512, weight=0.05, seed=2),
+        Bucket(17, 96, 64, films=24_000, batch=512, weight=0.05, seed=2),
+    ),
+)
+
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
     "full": _FULL,
     "longer": _LONGER,
+    "longest": _LONGEST,
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
         preset="starter",
