@@ -60,7 +60,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
     p.add_argument(
         "recipe", nargs="?", default="starter", metavar="RECIPE",
-        help="'starter' (default), 'full' and 'longer' for a GPU, or 'tiny' to try it out",
+        help="'starter' (default), 'full', 'longer' and 'longest' for a GPU, or 'tiny' to try it out",
     )  # fmt: skip
     p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")

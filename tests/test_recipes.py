@@ -71,14 +71,14 @@ def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path):
         stages.train_vae(replace(recipe, vae=replace(tiny.vae, channels=(16, 32))), tmp_path / "other")
 
 
-def test_buckets_of_another_seed_or_of_two_things_hold_other_films():
+def test_buckets_of_another_seed_of_two_things_or_of_small_ones_hold_other_films():
     bucket = buckets.Bucket(17, 64, 64, films=32, batch=1, weight=1.0)
     drawn = {"preset": "full", "richness": 1.0}
-    usual, other, pairs = (
-        buckets.draw_part(0, b, **drawn)[0] for b in (bucket, replace(bucket, seed=1), replace(bucket, objects=2))
-    )
+    changes = ({}, {"seed": 1}, {"objects": 2}, {"objects": 1, "small": True})
+    usual, other, pairs, small = (buckets.draw_part(0, replace(bucket, **change), **drawn)[0] for change in changes)
     assert usual != other and {len(scene.things) for scene in pairs} == {2} and {len(scene.things) for scene in usual} == {1, 2}
-    assert all(world.may_train(scene) for scene in (*other, *pairs))
+    assert {thing.size for scene in small for thing in scene.things} == {"small"} != {scene.things[0].size for scene in usual}
+    assert all(world.may_train(scene) for scene in (*other, *pairs, *small))
 
 
 def test_films_grow_richer_and_more_of_them_are_shown():
