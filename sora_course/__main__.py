@@ -41,16 +41,21 @@ def _as_trained(model, prompt: str, frames: int) -> str:
     return prompt
 
 
-def _second_look(model, tries: int, frames: int, size: tuple[int, int]):
-    """`film_reader.draw_again` with the reader that ships, or None for one try; refused for films that it cannot read."""
+def _second_look(model, tries: int | None, frames: int, size: tuple[int, int]):
+    """`film_reader.draw_again` with the reader that ships, or None for one try; refused for films that it cannot read.
+
+    None asks for four tries of films that it can read, and for one of others.
+    """
     from functools import partial
 
     from .film_reader import FilmReader, can_read, draw_again
     from .kit.scenes import PRESETS
 
+    readable = can_read(frames, size) and model.config["preset"] in PRESETS
+    tries = tries or (4 if readable else 1)
     if tries == 1:
         return None
-    if not can_read(frames, size) or model.config["preset"] not in PRESETS:
+    if not readable:
         raise ValueError(
             "Only films of the captioned world, of 9 to 25 frames and 64 to 96 pixels a side, can be read; leave out --tries."
         )

@@ -79,17 +79,20 @@ def test_default_name_other_endings_and_counts(run, tiny_checkpoint, tmp_path, e
     assert [p.name for p in (tmp_path / "videos").iterdir()] == ["a_red_circle_moves_right_0.mp4"]
 
 
-def test_doubtful_films_are_drawn_again_where_more_tries_are_wanted(run, tiny_checkpoint, tmp_path, monkeypatch):
+def test_doubtful_films_are_drawn_again_unless_one_try_is_wanted(run, tiny_checkpoint, tmp_path, monkeypatch):
     """The tiny model paints noise, which reads as nothing; so the film of the first try that is believed a little is kept."""
     seeds, make = [], TextToVideo.generate
     monkeypatch.setattr(TextToVideo, "generate", lambda *a, seed, **how: seeds.extend(seed) or make(*a, seed=seed, **how))
-    beliefs = iter([0.1, 0.3, 0.2])
+    beliefs = iter([0.1, 0.3, 0.2] + [0.1, 0.3, 0.2, 0.1])
     monkeypatch.setattr(FilmReader, "belief", lambda reader, films, scenes: torch.tensor([next(beliefs)]))
     status, out, _ = generate(run, tiny_checkpoint, "--tries", 3, "--seed", 7, "--out", "best.png")
     assert status == 0 and "the best of 3 films" in out and seeds == [seed_of_try(7, n) for n in range(3)]
-    status, out, _ = generate(run, tiny_checkpoint, "--seed", seeds[1], "--out", "alone.png")
+    status, out, _ = generate(run, tiny_checkpoint, "--tries", 1, "--seed", seeds[1], "--out", "alone.png")
     assert status == 0 and "best of" not in out and seeds[3:] == [seeds[1]]
     assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "best.png").read_bytes()
+    status, out, _ = generate(run, tiny_checkpoint, "--seed", 7, "--out", "usual.png")
+    assert "the best of 4 films" in out and (tmp_path / "usual.png").read_bytes() == (tmp_path / "best.png").read_bytes()
+    assert "best of" not in generate(run, tiny_checkpoint, "--frames", 1, "--out", "still.png")[1]  # the reader reads no stills
 
 
 def test_other_wordings_make_the_same_film(run, tiny_checkpoint, tmp_path):
