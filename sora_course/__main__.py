@@ -49,10 +49,11 @@ def _second_look(model, tries: int | None, frames: int, size: tuple[int, int]):
     from functools import partial
 
     from .film_reader import FilmReader, can_read, draw_again
+    from .kit import world
     from .kit.scenes import PRESETS
 
     readable = can_read(frames, size) and model.config["preset"] in PRESETS
-    tries = tries or (4 if readable and frames == 17 else 1)
+    tries = tries or (4 if readable and frames == world.NUM_FRAMES else 1)
     if tries == 1:
         return None
     if not readable:
