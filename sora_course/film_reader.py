@@ -121,12 +121,16 @@ class FilmReader(nn.Module):
     def belief(self, films: torch.Tensor, scenes: list[world.Scene]) -> torch.Tensor:
         """How likely each film (b, 3, t, h, w) is to show its scene, all of it: (b,), in 0..1.
 
+        In films that are shorter or longer than most it hardly reads speed (data/README.md), and is not asked about it.
+
         Raises:
             ValueError: films are shorter than 5 frames, or there are not as many scenes as films.
         """
         if len(films) != len(scenes):
             raise ValueError(f"There are {len(films)} films and {len(scenes)} scenes; give one scene for each film.")
         answers = torch.stack([answers_of(scene) for scene in scenes]).to(films.device)
+        if films.shape[2] != world.NUM_FRAMES:
+            answers[:, list(OF_A_THING).index("speed") : -len(OF_A_SCENE) : len(OF_A_THING)] = -1
         with autocast(films.device):
             return self.log_likelihood(films, answers).sum(1).exp()
 

@@ -54,6 +54,12 @@ def test_belief_is_the_product_of_all_answers(reader, generator):
         assert float(reader.log_likelihood(films, answers).sum().exp()) == pytest.approx(by_hand, rel=1e-3)
 
 
+@pytest.mark.parametrize("frames, asked", [(9, False), (17, True), (25, False)])
+def test_speed_is_asked_about_in_films_of_the_usual_length(reader, frames, asked, generator):
+    films, slow = torch.rand(1, 3, frames, 64, 64, generator=generator), world.scene("red", "star", "left", speed="slow")
+    assert (reader.belief(films, [STAR]) != reader.belief(films, [slow])).all() == asked
+
+
 @pytest.mark.parametrize("shape", [(17, 64, 64), (25, 64, 96)])
 def test_it_learns_from_films_of_the_training_side(shape):
     """What is asked about them is true of the scenes, but for things whose outlines were spoilt."""
