@@ -44,16 +44,15 @@ def _as_trained(model, prompt: str, frames: int) -> str:
 def _second_look(model, tries: int | None, frames: int, size: tuple[int, int]):
     """`film_reader.draw_again` with the reader that ships, or None for one try; refused for films that it cannot read.
 
-    None asks for four tries of films of the usual length, which it reads best (data/README.md), and for one of others.
+    None asks for four tries of films that it can read, and for one of others.
     """
     from functools import partial
 
     from .film_reader import FilmReader, can_read, draw_again
-    from .kit import world
     from .kit.scenes import PRESETS
 
     readable = can_read(frames, size) and model.config["preset"] in PRESETS
-    tries = tries or (4 if readable and frames == world.NUM_FRAMES else 1)
+    tries = tries or (4 if readable else 1)
     if tries == 1:
         return None
     if not readable:

@@ -54,7 +54,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     p.add_argument("--frames", type=_positive, default=17, metavar="N", help="at 8 a second, 4n + 1; 1 is a still (17)")
     p.add_argument("--size", type=_size, default=(64, 64), metavar="WxH", help="multiples of 16 (default 64x64)")
     p.add_argument("--count", type=_positive, default=1, metavar="N", help="so many films, with seeds from --seed on (1)")
-    p.add_argument("--tries", type=_positive, metavar="N", help="up to N films, until one reads as the prompt (4 for 17 frames, else 1)")
+    p.add_argument("--tries", type=_positive, metavar="N", help="up to N films, until one reads as the prompt (4 for what can be read, else 1)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
 
     p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")

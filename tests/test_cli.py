@@ -92,8 +92,7 @@ def test_doubtful_films_are_drawn_again_unless_one_try_is_wanted(run, tiny_check
     assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "best.png").read_bytes()
     status, out, _ = generate(run, tiny_checkpoint, "--seed", 7, "--out", "usual.png")
     assert "the best of 4 films" in out and (tmp_path / "usual.png").read_bytes() == (tmp_path / "best.png").read_bytes()
-    for frames in (1, 9):  # stills cannot be read, and of other lengths it doubts too many
-        assert "best of" not in generate(run, tiny_checkpoint, "--frames", frames, "--out", "other.png")[1]
+    assert "best of" not in generate(run, tiny_checkpoint, "--frames", 1, "--out", "still.png")[1]  # which cannot be read
 
 
 def test_other_wordings_make_the_same_film(run, tiny_checkpoint, tmp_path):
