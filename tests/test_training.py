@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sora_course.kit import checkpoints
+from sora_course.kit import checkpoints, training
 from sora_course.kit.muon import Muon
 from sora_course.kit.training import TrainConfig, _schedule, step_of, train
 
@@ -97,6 +97,17 @@ def test_muon_moves_a_matrix_along_its_polar_factor():
     inner = u.T @ -weight.detach() @ v.T  # diagonal, with entries near 1
     assert 0.6 < inner.diagonal().min() and inner.diagonal().max() < 1.3
     assert (inner - inner.diagonal().diag()).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("gains", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_multiplies_bf16_only_where_the_hardware_does(monkeypatch, gains, dtype):
+    """A CPU without instructions for bf16 takes a hundred times as long for its products as for those of float32."""
+    seen, orthogonalise = [], Muon.orthogonalise
+    monkeypatch.setattr(training, "gains_from_bf16", lambda device: gains)
+    monkeypatch.setattr(Muon, "orthogonalise", staticmethod(lambda x: (seen.append(x.dtype), orthogonalise(x))[1]))
+    model = torch.nn.Linear(4, 4)
+    train(model, lambda generator: {"loss": model(torch.ones(1, 4)).float().sum()}, TrainConfig(steps=1))
+    assert seen == [dtype]
 
 
 def test_muon_treats_a_kernel_as_a_matrix():

@@ -9,16 +9,20 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised: each update of a matrix is replaced by the nearest one whose singular values are all near 1.
 
     Jordan et al. 2024. torch.optim.Muon (from torch 2.9) takes only 2-D parameters; here a convolution's kernel counts
-    as a matrix with one row for each output channel.
+    as a matrix with one row for each output channel. `dtype` is what directions are computed in: they need few digits, so
+    bfloat16 is as good as float32, and faster or many times slower, by whether the hardware multiplies it.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, dtype: torch.dtype = torch.float32
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @staticmethod
     def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-        """Newton-Schulz iteration for the polar factor of each matrix (n, rows, columns), in bf16, with Jordan's coefficients."""
-        x = matrices.bfloat16()
+        """Newton-Schulz iteration for the polar factor of each matrix (n, rows, columns), with Jordan's coefficients."""
+        x = matrices
         if tall := x.shape[1] > x.shape[2]:
             x = x.mT
         x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -44,7 +48,7 @@ class Muon(torch.optim.Optimizer):
                 updates.setdefault(update.flatten(1).shape, []).append((p, update.flatten(1)))
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             for (rows, columns), same_shape in updates.items():  # together, in one batched product
-                directions = self.orthogonalise(torch.stack([update for _, update in same_shape]))
+                directions = self.orthogonalise(torch.stack([update for _, update in same_shape]).to(self.dtype))
                 step = group["lr"] * max(1, rows / columns) ** 0.5
                 directions = [d.to(p.dtype).reshape(p.shape) for (p, _), d in zip(same_shape, directions)]
                 torch._foreach_add_([p for p, _ in same_shape], directions, alpha=-step)

@@ -56,7 +56,8 @@ def _optimizers(model: nn.Module, config: TrainConfig) -> dict[str, torch.optim.
     rest = [p for p in wanted if id(p) not in chosen]
     optimizers = {}
     if matrices:
-        optimizers["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
+        dtype = torch.bfloat16 if gains_from_bf16(matrices[0].device) else torch.float32
+        optimizers["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, dtype=dtype)
     if rest:
         optimizers["adamw"] = torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.95), weight_decay=config.weight_decay)
     return optimizers
