@@ -22,9 +22,8 @@ class Muon(torch.optim.Optimizer):
     @staticmethod
     def orthogonalise(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
         """Newton-Schulz iteration for the polar factor of each matrix (n, rows, columns), with Jordan's coefficients."""
-        x = matrices
-        if tall := x.shape[1] > x.shape[2]:
-            x = x.mT
+        tall = matrices.shape[1] > matrices.shape[2]
+        x = matrices.mT if tall else matrices
         x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
         for _ in range(iterations):
             a = x @ x.mT
