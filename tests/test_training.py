@@ -101,7 +101,7 @@ def test_muon_moves_a_matrix_along_its_polar_factor():
 
 @pytest.mark.parametrize(("gains", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_muon_multiplies_bf16_only_where_the_hardware_does(monkeypatch, gains, dtype):
-    """A CPU without instructions for bf16 takes a hundred times as long for its products as for those of float32."""
+    """On a CPU without instructions for bf16 its products take hundreds of times as long as those of float32."""
     seen, orthogonalise = [], Muon.orthogonalise
     monkeypatch.setattr(training, "gains_from_bf16", lambda device: gains)
     monkeypatch.setattr(Muon, "orthogonalise", staticmethod(lambda x: (seen.append(x.dtype), orthogonalise(x))[1]))
