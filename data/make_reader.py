@@ -1,7 +1,7 @@
 """Make data/film_reader.safetensors, which reads films (chapter 08): python data/make_reader.py [--threads 2]
 
-Trains on fresh films of the training side of the split, then prints how many films of held-out scenes, as they are and after
-the autoencoder, it reads without a mistake. Resumes if stopped.
+Trains on fresh films of the training side of the split, in the end with twins among them, then prints how many films of held-out
+scenes, as they are and after the autoencoder, it reads without a mistake. Resumes if stopped.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from sora_course.sora import TextToVideo
 
 PATH = Path(__file__).resolve().parent / "film_reader.safetensors"
 TRAIN = TrainConfig(steps=900, lr=0.02, adamw_lr=2e-3, decay=1.0, seed=0, save_every=150)
+AGAIN = TrainConfig(steps=300, lr=0.01, adamw_lr=1e-3, warmup=20, decay=1.0, seed=1, save_every=100)
+TWICE = 0.3  # the share of things that get a twin in the second part, where there is room
 
 
 @torch.no_grad()
@@ -52,7 +54,8 @@ def main() -> None:
             print(f"\n{step} steps, {seconds / 60:.1f} min, {objects} object(s): {measure(reader, videos, scenes)}", flush=True)
 
     start = time.perf_counter()
-    reader = train_reader(TRAIN, args.work, every=look)
+    reader = train_reader(TRAIN, args.work / "plain", every=look)
+    reader = train_reader(AGAIN, args.work / "twins", reader=reader, twice=TWICE, every=look)
     print(f"trained for {(time.perf_counter() - start) / 60:.1f} minutes")
     reader.save(PATH)
     reader, vae = FilmReader.from_pretrained(str(PATH)), TextToVideo.from_pretrained().vae

@@ -1,12 +1,14 @@
-"""Chapter 08: how the film reader learns to read: from true films of the training side, and from outlines spoilt on purpose.
+"""Chapter 08: how the film reader learns to read: from true films of the training side, and from things spoilt on purpose.
 
 A network that has only seen the world's shapes takes a ragged star for a star. So a third of the things that it learns from are
-drawn badly, as badly as a model may draw them, and what is too far from its shape has none.
+drawn badly, as badly as a model may draw them, and what is too far from its shape has none. Nor has it ever seen a thing twice,
+which happens to a model in wide and tall frames; so in the end some things have a twin, and what has one is not kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from .kit.shapes import draw_texture, textures
 from .kit.training import TrainConfig, train
 
 FILMED = ((17, 64, 64), (17, 64, 64), (17, 64, 64), (9, 64, 64), (25, 64, 64), (17, 64, 96), (17, 96, 64))  # frames, height, width
+_OF_THINGS = ("film", "colour", "texture", "tracks")  # of a staging: what has one row for each thing
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -50,15 +53,34 @@ def _any_shape(generator: torch.Generator) -> str:
     return SHAPES[int(torch.randint(len(SHAPES), (), generator=generator))]
 
 
-def films_to_read(n: int, *, generator: torch.Generator, shape: tuple[int, int, int] = (17, 64, 64)) -> tuple[torch.Tensor, torch.Tensor]:
+def twins(staging: world.Staging, scenes: list[world.Scene], *, share: float, generator: torch.Generator) -> tuple[world.Staging, torch.Tensor]:
+    """A share of the things of the staged scenes once more, elsewhere and clear of all that is there; fewer for want of room.
+
+    Returns:
+        The staging of the twins alone, and which of the things have one, (n,), bool.
+    """
+    again = world.stage(scenes, generator=generator, num_frames=staging.tracks.shape[1], size=staging.size)
+    x, y, radius, _, spread = staging.tracks.unbind(-1)  # each (n, t)
+    other_x, other_y, other_radius, _, other_spread = again.tracks.unbind(-1)
+    apart = torch.hypot(other_x[:, None] - x, other_y[:, None] - y)  # (n, n, t)
+    gap = (apart - (other_radius * (1 + other_spread))[:, None] - radius * (1 + spread)).amin(-1)
+    crowded = ((gap < 0.05) & (again.film[:, None] == staging.film)).any(1)
+    chosen = ~crowded & (torch.rand(len(crowded), generator=generator) < share)
+    return replace(again, **{name: getattr(again, name)[chosen] for name in _OF_THINGS}), chosen
+
+
+def films_to_read(
+    n: int, *, generator: torch.Generator, shape: tuple[int, int, int] = (17, 64, 64), twice: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Films and the answers about them: (n, 3, `FRAMES`, h, w) in [-1, 1] with some noise, and (n, 42).
 
     Nearly half of the scenes have two things. A third of all things have an outline that is spoilt from the beginning or becomes so:
     its shape is none where it covers less than 70 % of what it should be and not said where it is less than 85 %, and it is not kept
-    where less than 60 % of the first outline are left in the last.
+    where less than 60 % of the first outline are left in the last, or where it has a twin.
 
     Args:
         shape: of the whole films: frames, height, width.
+        twice: the share of things that get a twin where there is room for one, 0..1.
     """
     frames, *size = shape
     pairs = int(0.45 * n)
@@ -76,11 +98,18 @@ def films_to_read(n: int, *, generator: torch.Generator, shape: tuple[int, int, 
     answers = torch.stack([answers_of(scene) for scene in scenes])
     of_things = answers[:, :-2].view(n, len(COLOURS), -1)
     right, kept = overlap(whole, first), overlap(first, last)
-    for row, film in enumerate(staging.film.tolist()):
-        thing = scenes[film].things[int(row >= n)]  # all first things come first
+    things = [(film, scenes[film].things[int(row >= n)]) for row, film in enumerate(staging.film.tolist())]  # first things first
+    for row, (film, thing) in enumerate(things):
         said = of_things[film, COLOURS.index(thing.colour)]
         said[0] = len(SHAPES) if right[row] < 0.7 else said[0] if right[row] > 0.85 else -1
         said[4] = int(kept[row] > 0.6) if thing.motion != "ink" else 1
+    if twice:
+        added, doubled = twins(staging, scenes, share=twice, generator=generator)
+        for row in doubled.nonzero()[:, 0].tolist():
+            film, thing = things[row]
+            of_things[film, COLOURS.index(thing.colour), 4] = 0
+        staging = replace(staging, **{name: torch.cat([getattr(staging, name), getattr(added, name)]) for name in _OF_THINGS})
+        first, last = (torch.cat([outlines, textures(added.texture)]) for outlines in (first, last))
     return _paint(staging, first, last, generator), answers
 
 
@@ -104,14 +133,27 @@ def _paint(staging: world.Staging, first: torch.Tensor, last: torch.Tensor, gene
     return films + noise * torch.rand(len(films), 1, 1, 1, 1, generator=generator)
 
 
-def train_reader(config: TrainConfig, folder: Path | None = None, *, batch: int = 96, every: Callable | None = None) -> FilmReader:
-    """Train a reader on fresh films of all sizes; see `kit.training.train` for folder and every, which here takes (reader, steps, seconds)."""
+def train_reader(
+    config: TrainConfig,
+    folder: Path | None = None,
+    *,
+    reader: FilmReader | None = None,
+    twice: float = 0.0,
+    batch: int = 96,
+    every: Callable | None = None,
+) -> FilmReader:
+    """Train a reader, or a new one, on fresh films of all sizes.
+
+    Args:
+        folder, every: as of `kit.training.train`, but that every takes (reader, steps, seconds).
+        twice: the share of things with a twin (see `films_to_read`).
+    """
     torch.manual_seed(config.seed)
-    reader = FilmReader()
+    reader = (reader or FilmReader()).train()
 
     def loss(generator: torch.Generator) -> dict[str, torch.Tensor]:
         shape = FILMED[int(torch.randint(len(FILMED), (), generator=generator))]
-        films, answers = films_to_read(batch, generator=generator, shape=shape)
+        films, answers = films_to_read(batch, generator=generator, shape=shape, twice=twice)
         likely = reader.log_likelihood(films, answers)
         return {"loss": -len(OF_A_THING) * likely.sum() / (answers >= 0).sum()}
 

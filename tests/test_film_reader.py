@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sora_course.film_reader import FRAMES, OF_A_THING, FilmReader, answers_of, can_read, draw_again, seed_of_try, some_frames
-from sora_course.kit import world
+from sora_course.kit import measure, world
 from sora_course.kit.judge import judge
 from sora_course.kit.shapes import textures
 from sora_course.kit.training import TrainConfig
-from sora_course.reading_lessons import FILMED, films_to_read, overlap, spoil, train_reader
+from sora_course.reading_lessons import FILMED, films_to_read, overlap, spoil, train_reader, twins
 
 STAR, HEART = world.scene("red", "star", "left"), world.scene("blue", "heart", "still")
 
@@ -84,6 +84,26 @@ def test_films_without_spoilt_outlines_are_those_of_the_world(monkeypatch):
     monkeypatch.setattr(world, "stage", lambda *a, **k: staged.append(stage(*a, **k)) or staged[-1])
     films, _ = films_to_read(8, generator=torch.Generator().manual_seed(1), shape=(25, 64, 64))
     assert (films - some_frames(world.paint(staged[0]))).abs().max() < 0.06 * 6  # the noise
+
+
+def test_a_thing_that_is_there_twice_is_not_kept(monkeypatch):
+    monkeypatch.setattr("sora_course.reading_lessons.spoil", lambda outlines, generator: outlines)
+    films, answers = films_to_read(40, generator=torch.Generator().manual_seed(1), shape=(17, 96, 64), twice=0.6)
+    kept = answers[:, :-2].view(40, 8, 5)[:22, :, 4].amax(1)  # of those with one thing
+    seen = [measure.coverages(film, measure.read_background(film)) for film in films[:22]]
+    pieces = [measure.pieces(next(iter(one.values()))[0], measure.pixel_area(films)) for one in seen]
+    assert set(kept.tolist()) == {0, 1} and pieces == [1 if one else 2 for one in kept.tolist()]
+
+
+def test_twins_keep_clear_of_all_that_is_there():
+    scenes = world.sample_scenes(20, generator=torch.Generator().manual_seed(2), objects=2)
+    staging = world.stage(scenes, generator=torch.Generator().manual_seed(3))
+    added, doubled = twins(staging, scenes, share=1.0, generator=torch.Generator().manual_seed(4))
+    assert 0 < len(added.film) == doubled.sum() < 40 and torch.equal(added.colour, staging.colour[doubled])
+    for film, track in zip(added.film.tolist(), added.tracks):
+        there = staging.film == film
+        distance = (staging.tracks[there, :, :2] - track[:, :2]).norm(dim=-1)
+        assert (distance > staging.tracks[there, :, 2] + track[:, 2]).all()
 
 
 def test_spoilt_outlines_and_how_much_of_them_is_left(generator):
