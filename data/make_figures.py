@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from sora_course.kit import display
 from sora_course.sora import TextToVideo
 
-BEFORE = 61.2  # minutes that VAE, text encoder and the encoding of the films took (README.md)
+BEFORE = 61.2  # minutes that VAE, text encoder and the encoding of the films took (data/README.md)
 DATA = Path(__file__).resolve().parent
 PROMPTS = {  # what the model is asked, and how the figure says it
     "a red circle moves right": "“a red circle moves right”",

@@ -57,7 +57,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     p.add_argument("--tries", type=_positive, metavar="N", help="up to N films, until one reads as the prompt (4 for what can be read, else 1)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
 
-    p = commands.add_parser("train", help="train a model from nothing", description="Train a model; a second call resumes.")
+    p = commands.add_parser("train", help="train a model by a recipe", description="Train a model; a second call resumes.")
     p.add_argument(
         "recipe", nargs="?", default="starter", metavar="RECIPE",
         help="'starter' (default), 'full', 'longer' and 'longest' for a GPU, or 'tiny' to try it out",

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 _NEEDED = {
-    "einops": "0.7", "safetensors": "0.4", "scikit-learn": "1.3", "matplotlib": "3.8", "av": "12", "tqdm": "4.66",
-    "jupyterlab": "4", "ipywidgets": "8", "modelscope": "1.15", "nbval": "0.11", "pytest": "8",
+    "numpy": "1.26", "einops": "0.7", "safetensors": "0.4.3", "scikit-learn": "1.3", "scipy": "1.11", "matplotlib": "3.8.4",
+    "pillow": "10", "av": "12", "tqdm": "4.66", "jupyterlab": "4", "ipywidgets": "8", "modelscope": "1.15", "nbval": "0.11",
+    "pytest": "8",
 }  # fmt: skip
 _FREE = 2e9
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.findall(r"\d+", text)[:2])
+    return tuple(int(n) for n in re.findall(r"\d+", text)[:3])
 
 
 def _python() -> str:
