@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -14,15 +15,21 @@ from .arguments import parser_of_commands
 
 
 def _load(name: str | None):
+    from .finetune import OWN
+    from .kit.scenes import PRESETS
     from .sora import DEFAULT_CHECKPOINT, TextToVideo
 
-    return TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
+    model = TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
+    if model.config.get("preset") not in (*PRESETS, OWN):
+        raise ValueError(f"{name} does not say which part of the world it was trained on; name a checkpoint of ours.")
+    return model
 
 
-def _default_target(prompt: str, seed: int) -> Path:
-    Path("videos").mkdir(exist_ok=True)
-    name = re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")[:80]
-    return Path("videos") / f"{name}_{seed}.mp4"
+def _default_name(prompt: str, seed: int) -> str:
+    name = re.sub(r"[^\w\u4e00-\u9fff]+", "_", prompt.lower()).strip("_")
+    if len(name.encode()) > 150:  # file systems take 255 bytes; what is cut off must still tell prompts apart
+        name = name.encode()[:140].decode(errors="ignore") + "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name}_{seed}.mp4"
 
 
 def _as_trained(model, prompt: str, frames: int) -> str:
@@ -48,10 +55,14 @@ def _second_look(model, tries: int | None, frames: int, size: tuple[int, int]):
     """
     from functools import partial
 
-    from .film_reader import FilmReader, can_read, draw_again
+    from .film_reader import DEFAULT_READER, FilmReader, can_read, draw_again
+    from .kit import checkpoints
     from .kit.scenes import PRESETS
 
     readable = can_read(frames, size) and model.config["preset"] in PRESETS
+    if readable and tries is None and not (checkpoints.data_folder() / f"{DEFAULT_READER}.safetensors").is_file():
+        print(f"No second look, for there is no {DEFAULT_READER}.safetensors in {checkpoints.data_folder()}.", file=sys.stderr)
+        return None
     tries = tries or (4 if readable else 1)
     if tries == 1:
         return None
@@ -80,7 +91,9 @@ def _generate(a: argparse.Namespace) -> None:
         )  # fmt: skip
 
     for i in range(a.count):
-        path = a.out if a.out else _default_target(a.prompt, a.seed + i)
+        path = a.out or Path("videos") / _default_name(a.prompt, a.seed + i)
+        if not a.out:
+            path.parent.mkdir(exist_ok=True)
         if a.out and a.count > 1:
             path = path.with_stem(f"{path.stem}_{a.seed + i}")
         films, drawn = generate([text], [a.seed + i]), 1
@@ -113,11 +126,13 @@ def _finetune(a: argparse.Namespace) -> None:
     from .finetune import finetune
     from .kit import films
     from .kit.training import training_device
+    from .text import Tokenizer
 
     if not re.fullmatch(r"[\w-]+", a.name):
         raise ValueError(f"A name has letters, digits, - and _, and {a.name!r} has others.")
     device, model = training_device(a.device), _load(a.checkpoint)
-    clips, summary = films.read_folder(a.films, num_frames=a.frames, skip=a.skip)
+    tokenizer = Tokenizer(model.config["vocabulary"])
+    clips, summary = films.read_folder(a.films, num_frames=a.frames, skip=a.skip, check=lambda text: tokenizer([text]))
     print(summary)
     folder = a.folder or Path("runs") / a.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,6 +168,7 @@ def _evaluate(a: argparse.Namespace) -> None:
     from .kit import checkpoints, evaluation
     from .kit.scenes import PRESETS
     from .kit.training import autocast
+    from .recipes import recipe_named
 
     if a.json and (a.json.is_dir() or not a.json.parent.is_dir() or not os.access(a.json.parent, os.W_OK)):
         raise ValueError(f"The numbers cannot be written to {a.json}; name a file in a folder that exists and is yours.")
@@ -163,6 +179,8 @@ def _evaluate(a: argparse.Namespace) -> None:
     model.check_size(a.frames, a.size)
     if a.objects == 2 and model.config["preset"] != "full":
         raise ValueError("This model never saw two objects; leave out --objects, or name a model of the full preset.")
+    if a.variety:
+        recipe_named(model.config["recipe"])  # whose films its films are compared with
     if a.variety and (a.objects, a.frames, a.size) != (1, 17, (64, 64)):
         raise ValueError("--variety compares one object in 17 frames of 64x64 with the world; leave out --objects, --frames and --size.")
     filmed = {"num_frames": a.frames, "size": a.size}
@@ -185,11 +203,18 @@ def _evaluate(a: argparse.Namespace) -> None:
     )  # fmt: skip
     result |= {"tries": a.tries, "steps": a.steps, **sampler, "eta": str(sampler["eta"])}  # JSON knows no infinity
     print(evaluation.as_table(result))
+
+    def keep() -> None:
+        if a.json:
+            checkpoints.save_atomically(a.json, lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
+
+    keep()
     if a.variety:
         from .report import as_lines, measure_variety
 
         result["variety"] = measure_variety(model, generate, prompts=min(256, a.prompts))
         print(as_lines(result["variety"]))
+        keep()
     if a.calls:
         result["calls"] = evaluation.by_calls(
             generate, prompts=min(256, a.prompts), preset=model.config["preset"], objects=a.objects, seed=a.seed,
@@ -197,8 +222,7 @@ def _evaluate(a: argparse.Namespace) -> None:
         )  # fmt: skip
         for row in result["calls"]:
             print(f"{row['calls']:3} calls: {row['share']:.1%} all right ({100 * row['low']:.1f}-{100 * row['high']:.1f})")
-    if a.json:
-        checkpoints.save_atomically(a.json, lambda p: p.write_text(json.dumps(result, indent=1) + "\n"))
+        keep()
 
 
 def _world(a: argparse.Namespace) -> None:
@@ -208,7 +232,7 @@ def _world(a: argparse.Namespace) -> None:
     matplotlib.use("Agg")
     from .kit import checkpoints, display, world
 
-    if a.out.suffix != ".png":
+    if a.out.suffix.lower() != ".png":
         raise ValueError(f"The sheet is a picture, and {a.out.name!r} does not end in .png.")
     display.check_target(a.out)
     generator = torch.Generator().manual_seed(a.seed)
@@ -220,7 +244,7 @@ def _world(a: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 if all went well, 1 if the doctor found something, 2 for bad input."""
+    """Run one command; 0 if all went well, 1 if the doctor found something, 2 for bad input, 130 if it was stopped."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a Chinese file name must not stop a terminal that cannot show it
             stream.reconfigure(errors="backslashreplace")
@@ -233,6 +257,11 @@ def main(arguments: list[str] | None = None) -> int:
         {"generate": _generate, "train": _train, "finetune": _finetune, "evaluate": _evaluate, "world": _world}[a.command](a)
     except (ValueError, OSError, ImportError, FloatingPointError, MemoryError) as error:
         print(error, file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not re.search("out of memory|allocate memory|not enough memory", str(error)):  # as torch says it
+            raise
+        print("There is not enough memory for this; ask for smaller or shorter films, or for fewer steps.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped." + (" A second call goes on from the last save." if a.command in ("train", "finetune") else ""), file=sys.stderr)

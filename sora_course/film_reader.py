@@ -147,7 +147,10 @@ class FilmReader(nn.Module):
         tensors, config = checkpoints.load(checkpoints.find(name))
         if config.keys() != {"width", "hidden_size", "num_heads"}:
             raise ValueError(f"{name} holds something else than a film reader; name the file of one, such as {DEFAULT_READER}.")
-        reader = cls(**config)
+        try:
+            reader = cls(**config)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"The config inside {name} is not that of a film reader ({error}).") from error
         checkpoints.fill(reader, tensors, "film reader")
         return reader.eval()
 

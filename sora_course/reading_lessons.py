@@ -75,8 +75,8 @@ def films_to_read(
     """Films and the answers about them: (n, 3, `FRAMES`, h, w) in [-1, 1] with some noise, and (n, 42).
 
     Nearly half of the scenes have two things. A third of all things have an outline that is spoilt from the beginning or becomes so:
-    its shape is none where it covers less than 70 % of what it should be and not said where it is less than 85 %, and it is not kept
-    where less than 60 % of the first outline are left in the last, or where it has a twin.
+    its shape is none where it and what it should be have less than 70 % in common (see `overlap`) and not said where it is less than 85 %,
+    and it is not kept where the first outline and the last have less than 60 % in common, or where it has a twin.
 
     Args:
         shape: of the whole films: frames, height, width.

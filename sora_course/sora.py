@@ -80,6 +80,8 @@ class TextToVideo(nn.Module):
         self.dit = VideoDiT(VideoDiTConfig(**config["dit"]))
         vae = {k: tuple(v) if isinstance(v, list) else v for k, v in config["vae"].items()}
         self.vae = VideoVAE(VideoVAEConfig(**vae))
+        if self.text.config.hidden_size != self.dit.config.text_size:
+            raise ValueError("Text encoder and transformer must agree on the size of a token's features.")
         if (self.vae.config.time_factor, self.vae.config.space_factor) != (4, 8):
             raise ValueError("The system counts on an autoencoder that shrinks time 4 times and height and width 8 times.")
 
@@ -94,7 +96,7 @@ class TextToVideo(nn.Module):
         tensors, config = checkpoints.load(path)
         try:
             model = cls(config)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"The config inside {path} is not that of a text-to-video model ({error!r}).") from error
         checkpoints.fill(model, tensors, "weights")
         return model.eval()
@@ -156,7 +158,7 @@ class TextToVideo(nn.Module):
 
         Args:
             prompts: sentences of the captioned world, English or Chinese.
-            seed: one for all prompts, or one for each; the same seed and prompt give the same film in any batch.
+            seed: one for all prompts, or one for each; the same seed and prompt give the same film in any batch, up to rounding.
             steps: along the flow; the time taken grows in proportion.
             guidance_scale: how strongly to follow the text; 1 for no guidance.
             guided_until: the flow time, in [0, 1], from which on there is no guidance. What the film shows is settled before, and
@@ -169,7 +171,7 @@ class TextToVideo(nn.Module):
             video, known_frames: a film (b, 3, t, h, w) in [-1, 1] of which the frames with these numbers are given and the
                 others are found anew: frame 0 alone animates a picture, the first or last frames extend a film, and both
                 ends connect. Given frames count in groups of four (see `known_latents`).
-            progress: wraps an iterable of steps, such as tqdm.
+            progress: wraps an iterable of steps and takes how many there are as `total`, such as tqdm.
 
         Returns:
             (b, 3, t, h, w), float32 in [-1, 1].

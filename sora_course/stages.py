@@ -29,24 +29,40 @@ from .recipes import Recipe
 from .sora import TextToVideo
 from .text import Reader, TextConfig, TextEncoder, Tokenizer
 from .vae import psnr
-from .video_vae import ResidualBlock, VideoVAE
+from .video_vae import ResidualBlock, VideoVAE, VideoVAEConfig
 
 
 def _go_on_only_with(folder: Path, recipe: Recipe, parts: dict[str, str] | None = None) -> None:
     """Write down what a training begins with, or refuse to go on from what began with something else."""
     path, ours = folder / "recipe.json", json.dumps({"recipe": asdict(recipe), "parts": parts}, indent=1)
     if path.exists() and path.read_text() != ours:
-        of = "recipe, autoencoder or text encoder" if parts else "recipe"
+        of = "recipe, autoencoder, text encoder or transformer" if parts else "recipe"
         raise ValueError(f"{folder} was begun with another {of}; name another folder, or delete it to start anew.")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.save_atomically(path, lambda p: p.write_text(ours))
 
 
-def _take_over(part: str, module: nn.Module, recipe: Recipe) -> None:
-    """Fill the module with that part of the model that the recipe names for it."""
-    tensors, _ = checkpoints.load(checkpoints.find(recipe.taken_over[part]))
+def _part_to_take_over(part: str, recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors of that part of the model that the recipe names for it, and the model's config."""
+    tensors, config = checkpoints.load(checkpoints.find(recipe.taken_over[part]))
     its = {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
-    checkpoints.fill(module, its, f"part {part!r} to take over")
+    return its, config
+
+
+def _take_over(part: str, module: nn.Module, own: dict, recipe: Recipe, folder: Path) -> None:
+    """Fill the module, of that config of its own, with the part of the model that the recipe names, and write it into the folder.
+
+    What lies there already, from an earlier call or put there by hand, is kept and taken instead.
+    """
+    path = folder / f"{part}.safetensors"
+    if path.exists():
+        checkpoints.fill(module, _load_stage(folder, part)[0], f"part {part!r}")
+        return
+    tensors, config = _part_to_take_over(part, recipe)
+    if "vocabulary" in own and own["vocabulary"] != config.get("vocabulary"):
+        raise ValueError(f"The text encoder of {recipe.taken_over[part]} numbers its words in another way; train one (recipe 'full').")
+    checkpoints.fill(module, tensors, f"part {part!r} to take over")
+    checkpoints.save(path, module.state_dict(), own)
 
 
 # VAE -----------------------------------------------------------------------------------------------------------------
@@ -62,8 +78,7 @@ def train_vae(recipe: Recipe, folder: Path, *, device: str = "cpu") -> VideoVAE:
     torch.manual_seed(recipe.vae_train.seed)
     vae = VideoVAE(recipe.vae).to(device)
     if "vae" in recipe.taken_over:
-        _take_over("vae", vae, recipe)
-        checkpoints.save(folder / "vae.safetensors", vae.state_dict(), vae.config_dict())
+        _take_over("vae", vae, vae.config_dict(), recipe, folder)
         return vae
 
     def loss(generator):
@@ -127,8 +142,7 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
     text = TextEncoder(TextConfig(len(tokenizer.vocabulary), recipe.text_size, recipe.text_depth)).to(device)
     config = {"vocabulary": tokenizer.vocabulary, "text": text.config_dict()}
     if "text" in recipe.taken_over:
-        _take_over("text", text, recipe)
-        checkpoints.save(folder / "text.safetensors", text.state_dict(), config)
+        _take_over("text", text, config, recipe, folder)
         return text
     model = _ReadText(text).to(device) if recipe.reading else text
 
@@ -155,7 +169,11 @@ def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict
     path = folder / f"{stage}.safetensors"
     if not path.is_file():
         raise ValueError(f"Stage 'dit' needs {path}; run stage {stage!r} first, or all stages.")
-    return checkpoints.load(path)
+    tensors, config = checkpoints.load(path)
+    wanted = {"vae": asdict(VideoVAEConfig()).keys(), "text": {"vocabulary", "text"}}[stage]
+    if config.keys() != wanted:
+        raise ValueError(f"{path} holds something else than stage {stage!r} makes; run that stage, or put its own file there.")
+    return tensors, config
 
 
 def train_dit(
@@ -167,12 +185,13 @@ def train_dit(
         every: called with (model, steps, seconds) at each checkpoint, with averaged weights in place.
 
     Raises:
-        ValueError: an earlier stage is missing, or the folder holds what another recipe, VAE or text encoder began.
+        ValueError: an earlier stage is missing, or the folder holds what another recipe, VAE, text encoder or transformer began.
     """
     (vae_tensors, vae_config), (text_tensors, text_config) = (_load_stage(folder, s) for s in ("vae", "text"))
     parts = {"autoencoder": checkpoints.digest(vae_tensors), "text encoder": checkpoints.digest(text_tensors)}
+    begun = _part_to_take_over("dit", recipe)[0] if "dit" in recipe.taken_over else {}
     _go_on_only_with(folder, recipe)
-    _go_on_only_with(folder / "dit", recipe, parts)
+    _go_on_only_with(folder / "dit", recipe, parts | ({"transformer": checkpoints.digest(begun)} if begun else {}))
     torch.manual_seed(recipe.dit_train.seed)
     config = {
         "preset": recipe.preset, "recipe": name, **text_config, "vae": vae_config, "dit": asdict(recipe.dit),
@@ -180,8 +199,8 @@ def train_dit(
     model = TextToVideo(config)
     checkpoints.fill(model.vae, vae_tensors, "VAE")
     checkpoints.fill(model.text, text_tensors, "text encoder")
-    if "dit" in recipe.taken_over:
-        _take_over("dit", model.dit, recipe)
+    if begun:
+        checkpoints.fill(model.dit, begun, "part 'dit' to take over")
     model.vae.requires_grad_(False)
     model.text.requires_grad_(False)  # trained along, at the transformer's pace, it forgets what sets left apart from right
     model.to(device)

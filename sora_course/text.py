@@ -89,10 +89,16 @@ class Block(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token numbers to one vector a token, and one for the whole text."""
+    """Token numbers to one vector a token, and one for the whole text.
+
+    Raises:
+        ValueError: the heads do not divide the hidden size.
+    """
 
     def __init__(self, config: TextConfig):
         super().__init__()
+        if config.hidden_size % config.num_heads:
+            raise ValueError(f"{config.hidden_size} channels cannot be shared out among {config.num_heads} heads.")
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.positions = nn.Parameter(0.02 * torch.randn(config.max_length, config.hidden_size))

@@ -79,6 +79,34 @@ def test_default_name_other_endings_and_counts(run, tiny_checkpoint, tmp_path, e
     assert [p.name for p in (tmp_path / "videos").iterdir()] == ["a_red_circle_moves_right_0.mp4"]
 
 
+def test_long_prompts_get_names_of_their_own_that_every_disk_takes():
+    import re
+
+    left, right = ("a small yellow triangle " + "drifts to the upper left and a small purple triangle " * 4 + end for end in ("left", "right"))
+    names = [cli._default_name(prompt, 0) for prompt in (left, right, 40 * "一个红色的圆形")]
+    assert len(set(names)) == 3 and all(len(name.encode()) < 200 and re.fullmatch(r"\w+_0\.mp4", name) for name in names)
+
+
+def test_without_the_reader_one_film_is_made_and_that_is_said(run, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("SORA_COURSE_DATA", str(tmp_path))
+    status, out, err = generate(run, tiny_checkpoint, "--out", "a.png")
+    assert status == 0 and "best of" not in out and "No second look" in err and (tmp_path / "a.png").is_file()
+    assert generate(run, tiny_checkpoint, "--tries", 2, "--out", "b.png")[0] == 2
+
+
+@pytest.mark.parametrize("said", ["CUDA out of memory. Tried", "DefaultCPUAllocator: can't allocate memory: you tried"])
+def test_too_little_memory_gets_one_sentence(run, tiny_checkpoint, monkeypatch, said):
+    def too_large(*a, **k):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(TextToVideo, "generate", too_large)
+    status, out, err = generate(run, tiny_checkpoint)
+    assert status == 2 and out == "" and "not enough memory" in err and len(err.strip().splitlines()) == 1
+    monkeypatch.setattr(TextToVideo, "generate", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("a fault of ours")))
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        generate(run, tiny_checkpoint)
+
+
 def test_doubtful_films_are_drawn_again_unless_one_try_is_wanted(run, tiny_checkpoint, tmp_path, monkeypatch):
     """The tiny model paints noise, which reads as nothing; so the film of the first try that is believed a little is kept."""
     seeds, make = [], TextToVideo.generate

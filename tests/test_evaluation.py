@@ -55,6 +55,17 @@ def test_films_that_are_drawn_again_have_a_row_of_their_own():
     assert "checked" not in alone["rows"] and "checked" not in evaluation.as_table(alone)
 
 
+def test_no_film_is_judged_by_its_own_prompt_as_chance():
+    sizes = []
+
+    def generate(prompts, seeds):
+        sizes.append(len(prompts))
+        return perfect(17, (64, 64))(prompts, seeds)
+
+    result = evaluation.evaluate(generate, lambda films: films, prompts=5, preset="starter", batch=2)
+    assert min(sizes) > 1 and sum(sizes) == 5 and result["prompts"] == 5
+
+
 def test_failures_are_named_and_calls_counted():
     """A model that paints every film red, and needs four calls for the shape."""
     paint = perfect(17, (64, 64))

@@ -9,6 +9,7 @@ import torch
 from sora_course import finetune
 from sora_course.kit import display, films
 from sora_course.sora import TextToVideo
+from sora_course.text import Tokenizer
 
 
 def write_gif(path, colour, frames, size, milliseconds=125):
@@ -49,6 +50,28 @@ def test_films_are_read_at_eight_frames_a_second_and_as_they_look(folder):
     assert film.shape == (3, 17, 64, 64) and (film.mean((0, 2, 3)) - wanted).abs().max() < 4
     slow = films.read_film(folder / "tall.gif")  # four frames a second: each is seen twice
     assert slow.shape[1] == 18 and torch.equal(slow[:, 0], slow[:, 1]) and not torch.equal(slow[:, 1], slow[:, 2])
+
+
+def test_odd_names_hidden_folders_and_moving_pictures(folder):
+    from PIL import Image
+
+    images = [Image.new("RGB", (64, 64), (20 * i, 0, 0)) for i in range(5)]
+    images[0].save(folder / "moving.png", save_all=True, append_images=images[1:])
+    write_gif(folder / "take:1.gif", (10, 60, 90), 17, (64, 64))
+    (folder / ".ipynb_checkpoints").mkdir()
+    write_gif(folder / ".ipynb_checkpoints" / "take-checkpoint.gif", (10, 60, 90), 17, (64, 64))
+    write_captions(folder, [("moving.png", "a red wall"), ("take:1.gif", "a blue lamp"), ("square.mp4", "a grey wall"),
+                            ("wide.gif", "a lamp"), ("tall.gif", "a lamp"), ("still.png", "a dark wall")])  # fmt: skip
+    clips, _ = films.read_folder(folder)
+    assert sum(clip.caption == "a red wall" for clip in clips) == 1 and any(clip.caption == "a blue lamp" for clip in clips)
+
+
+def test_a_caption_that_is_too_long_is_named_with_its_line(folder):
+    write_captions(folder, [("square.mp4", "very " * 70), ("wide.gif", "a lamp"), ("tall.gif", "a lamp"), ("still.png", "a wall")])
+    check = lambda text: Tokenizer(["<pad>", "<unknown>"])([text])  # noqa: E731
+    with pytest.raises(ValueError, match="line 2 of captions.csv: A text has 1 to 64 tokens"):
+        films.read_folder(folder, check=check)
+    assert "line 2" in films.read_folder(folder, check=check, skip=True)[1]
 
 
 def test_a_gif_of_ours_comes_back_frame_by_frame(tmp_path):

@@ -1,5 +1,6 @@
 """What the recipes add to the chapters: growing a transformer, and looking more at things than at paper."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -69,6 +70,37 @@ def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path):
     assert learned and all(torch.allclose(begun[name], ended[name], atol=1e-4) for name in learned)
     with pytest.raises(ValueError, match="'vae' to take over"):
         stages.train_vae(replace(recipe, vae=replace(tiny.vae, channels=(16, 32))), tmp_path / "other")
+
+
+def test_what_lies_in_the_folder_is_kept_and_what_does_not_fit_is_refused(tiny_model, tiny_checkpoint, tmp_path):
+    tiny = recipes.RECIPES["tiny"]
+    recipe = replace(
+        tiny, taken_over=dict.fromkeys(("vae", "text", "dit"), str(tiny_checkpoint)), buckets=(replace(tiny.buckets[0], films=4),),
+        dit_train=replace(tiny.dit_train, steps=1),
+    )  # fmt: skip
+    own = {name: tensor + 1 for name, tensor in tiny_model.vae.state_dict().items()}
+    checkpoints.save(tmp_path / "vae.safetensors", own, tiny_model.vae.config_dict())
+    assert all(torch.equal(own[name], tensor) for name, tensor in stages.train_vae(recipe, tmp_path).state_dict().items())
+    stages.train_text(recipe, tmp_path)
+    stages.train_dit(recipe, tmp_path, name="mini")
+
+    tensors, config = checkpoints.load(tiny_checkpoint)
+    model, another = tmp_path / "model.safetensors", tmp_path / "another.safetensors"
+    checkpoints.save(model, tensors, config)
+    recipe = replace(recipe, taken_over=dict.fromkeys(("vae", "text", "dit"), str(model)))
+    stages.train_dit(recipe, shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("dit", "*.json")), name="mini")
+    checkpoints.save(model, tensors | {"dit.no_text": tensors["dit.no_text"] + 1}, config)
+    with pytest.raises(ValueError, match="text encoder or transformer"):
+        stages.train_dit(recipe, tmp_path / "copy", name="mini")
+
+    turned = config | {"vocabulary": [*config["vocabulary"][:2], *config["vocabulary"][:1:-1]]}
+    checkpoints.save(another, tensors, turned)
+    with pytest.raises(ValueError, match="numbers its words in another way"):
+        stages.train_text(replace(recipe, taken_over={"text": str(another)}), tmp_path / "other")
+
+    checkpoints.save(tmp_path / "vae.safetensors", tensors, config)  # a whole model in the place of a stage
+    with pytest.raises(ValueError, match="something else than stage 'vae' makes"):
+        stages.train_dit(recipe, tmp_path, name="mini")
 
 
 def test_buckets_of_another_seed_of_two_things_or_of_small_ones_hold_other_films():

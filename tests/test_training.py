@@ -176,6 +176,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_full_disk_is_an_error_of_the_system_s(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    def full(*a, **k):
+        raise safetensors.SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="cannot be written.*No space left"):
+        checkpoints.save(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_no_whole_training_is_refused(tmp_path):
+    checkpoints.save(tmp_path / "state.safetensors", {"x": torch.zeros(1)}, {})
+    with pytest.raises(ValueError, match="does not hold a whole training"):
+        train(torch.nn.Linear(1, 1), lambda generator: {"loss": torch.zeros(())}, TrainConfig(steps=1), folder=tmp_path)
+
+
 def test_files_that_are_no_checkpoint(tmp_path):
     from safetensors.torch import save_file
 

@@ -21,7 +21,7 @@ def data_folder() -> Path:
 def save_atomically(path: Path, write) -> None:
     """Call write(temporary path), then rename to path, so that path is only ever absent, old, or whole."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
     os.close(handle)
     try:
         write(Path(temporary))
@@ -32,11 +32,19 @@ def save_atomically(path: Path, write) -> None:
 
 
 def save(path: Path | str, tensors: dict[str, torch.Tensor], config: dict) -> None:
-    """Write tensors and a JSON-able config as one safetensors file, whole or not at all."""
+    """Write tensors and a JSON-able config as one safetensors file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the disk is full, say.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_atomically(Path(path), lambda p: save_file(tensors, p, metadata={"sora_course": json.dumps(config)}))
+    try:
+        save_atomically(Path(path), lambda p: save_file(tensors, p, metadata={"sora_course": json.dumps(config)}))
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}); what was there before is still there.") from error
 
 
 def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
@@ -60,7 +68,10 @@ def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
         ) from error
     if "sora_course" not in metadata:
         raise ValueError(f"{path} was not written by this course, for it holds no config; name a checkpoint of ours.")
-    return _from_eight_bits(tensors), json.loads(metadata["sora_course"])
+    config = json.loads(metadata["sora_course"])
+    if not isinstance(config, dict):
+        raise ValueError(f"The config inside {path} is no table of names and values; fetch or train it again.")
+    return _from_eight_bits(tensors), config
 
 
 def in_eight_bits(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

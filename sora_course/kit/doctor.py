@@ -74,9 +74,10 @@ def _packages() -> str:
 def _checkpoints() -> str:
     from . import checkpoints  # needs torch, which may be what is missing
 
-    files = sorted(checkpoints.data_folder().glob("sora_*.safetensors"))
-    if not files:
-        raise RuntimeError(f"no checkpoint in {checkpoints.data_folder()}; clone the whole repository or set SORA_COURSE_DATA")
+    folder = checkpoints.data_folder()
+    files = sorted([*folder.glob("sora_*.safetensors"), *folder.glob("film_reader.safetensors")])
+    if not files or not files[-1].name.startswith("sora_"):
+        raise RuntimeError(f"no checkpoint in {folder}; clone the whole repository or set SORA_COURSE_DATA")
     for file in files:
         checkpoints.load(file)
     return "checkpoints whole: " + ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.0f} MB)" for file in files)

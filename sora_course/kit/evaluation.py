@@ -30,7 +30,7 @@ def held_out_prompts(n: int, *, preset: str, objects: int | None = 1, seed: int 
 
 
 def nearest_training_scene(scene: Scene, *, preset: str, generator: torch.Generator, tries: int = 200) -> Scene:
-    """A scene that training may show and that shares as many of colour, shape and motion as can be had."""
+    """A scene that training may show and that shares as many words about its things as can be had: colour, shape, motion, size, speed."""
 
     def shared(other: Scene) -> int:
         return sum(a == b for s, o in zip(scene.things, other.things) for a, b in zip(vars(s).values(), vars(o).values()))
@@ -113,7 +113,10 @@ def evaluate(
     generator = torch.Generator().manual_seed(seed + 1)
     verdicts: dict[str, Verdicts] = {name: [] for name in ROWS if again or name != "checked"}
     drawn = 0
-    for numbers in progress([part.tolist() for part in torch.arange(prompts).chunk(-(-prompts // batch))]):
+    parts = torch.arange(prompts).chunk(-(-prompts // batch))
+    if len(parts[-1]) == 1:  # one film alone cannot be judged against another's prompt
+        parts = [*parts[:-2], torch.cat(parts[-2:])]
+    for numbers in progress([part.tolist() for part in parts]):
         batch_scenes = [scenes[i] for i in numbers]
         batch_texts, seeds = [texts[i] for i in numbers], [seed + i for i in numbers]
         films = generate(batch_texts, seeds)
@@ -176,7 +179,7 @@ def by_calls(
 
 def as_table(result: dict) -> str:
     """The result as aligned text, percentages, with the 95 % interval of `all`."""
-    names = [name for name in (*ATTRIBUTES, "all") if name in result["rows"]["model"]]  # stills have fewer
+    names = [name for name in (*ATTRIBUTES, "all") if name in result["rows"]["model"]]
     rows = dict(result["rows"])
     for row, parts in (("model", result), ("checked", result.get("checked", {}))):
         rows |= {f"{row}, {part}": parts[part] for part in ("english", "chinese", "digits") if part in parts}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,13 @@ def _frames(path: Path | str):
     """
     import av
 
+    name = str(Path(path).resolve())  # or PyAV takes "take:1.mp4" for an address
     try:
-        with av.open(str(path)) as container:
+        try:
+            container = av.open(name, metadata_errors="replace")  # a title that is not UTF-8 is no reason to refuse a film
+        except TypeError:  # newer versions have no such argument
+            container = av.open(name)
+        with container:
             yield from container.decode(video=0)
     except (av.error.FFmpegError, IndexError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a film ({type(error).__name__})") from error
@@ -131,7 +137,7 @@ def read_captions(folder: Path) -> list[tuple[int, str, str | None]]:
     return rows
 
 
-def _problem(folder: Path, line: int, name: str, text: str | None) -> str | None:
+def _problem(folder: Path, line: int, name: str, text: str | None, check: Callable[[str], object] | None) -> str | None:
     """What is wrong with a row of captions.csv before its film is read."""
     if text is None:
         return f"line {line} of {CAPTIONS} has more cells than its first line; put captions with commas in quotation marks"
@@ -142,10 +148,19 @@ def _problem(folder: Path, line: int, name: str, text: str | None) -> str | None
         return f"{name} does not end as films and pictures do ({', '.join(SUFFIXES)})"
     if folder.resolve() not in path.resolve().parents:
         return f"{name} is no film inside the folder"
-    return None if path.is_file() else f"{name} has a caption and is not there"
+    if not path.is_file():
+        return f"{name} has a caption and is not there"
+    try:
+        if check:
+            check(text)
+    except ValueError as error:
+        return f"line {line} of {CAPTIONS}: {str(error).rstrip('.')}"
+    return None
 
 
-def read_folder(folder: Path | str, *, num_frames: int = 17, skip: bool = False) -> tuple[list[Clip], str]:
+def read_folder(
+    folder: Path | str, *, num_frames: int = 17, skip: bool = False, check: Callable[[str], object] | None = None
+) -> tuple[list[Clip], str]:
     """All clips of a folder, and a summary of what was used and what was not.
 
     A film gives as many clips as its frames allow, one after the other; a picture gives one of one frame.
@@ -153,6 +168,7 @@ def read_folder(folder: Path | str, *, num_frames: int = 17, skip: bool = False)
     Args:
         num_frames: of each clip, 4n + 1, 5 or more.
         skip: leave out what is unreadable, too short, without a caption or without a file, instead of refusing the folder.
+        check: raises a ValueError for a caption that cannot be used; a tokenizer, say, for one that is too long.
 
     Raises:
         ValueError: there is no such folder or captions file, nothing is left, or, without `skip`, anything is wrong.
@@ -164,11 +180,12 @@ def read_folder(folder: Path | str, *, num_frames: int = 17, skip: bool = False)
         raise ValueError(f"Clips have 4n + 1 frames, 5 or more, such as 17, and {num_frames} were asked for.")
     rows, clips, problems, used = read_captions(folder), [], [], set()
     named = {(folder / name).resolve() for _, name, _ in rows}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")):
-        if path.resolve() not in named:
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # Jupyter's checkpoints, say
+        if path.resolve() not in named and not hidden:
             problems.append(f"{path.relative_to(folder)} has no caption")
     for line, name, text in rows:
-        path, problem = folder / name, _problem(folder, line, name, text)
+        path, problem = folder / name, _problem(folder, line, name, text, check)
         if problem:
             problems.append(problem)
             continue
@@ -177,7 +194,9 @@ def read_folder(folder: Path | str, *, num_frames: int = 17, skip: bool = False)
         except ValueError as error:
             problems.append(str(error).replace(str(path), name))
             continue
-        length = 1 if path.suffix.lower() in PICTURES else num_frames
+        length = num_frames
+        if path.suffix.lower() in PICTURES:
+            film, length = film[:, :1], 1  # a PNG may hold several
         if film.shape[1] < length:
             problems.append(f"{name} has {film.shape[1]} frames at {FPS} a second, and {num_frames} are asked for")
             continue

@@ -189,6 +189,8 @@ def train(
         Path(folder).mkdir(parents=True, exist_ok=True)
         if state_path.exists():
             tensors, saved = checkpoints.load(state_path)
+            if saved.keys() != {"config", "step", "seconds"} or not (Path(folder) / "metrics.jsonl").is_file():
+                raise ValueError(f"{folder} does not hold a whole training; name another folder, or delete it to start anew.")
             if saved["config"] != vars(config):
                 raise ValueError(f"{state_path} was written with other settings; name another folder, take the old settings again, or delete it to start anew.")
             checkpoints.fill(model, _part(tensors, "model."), "training state")
