@@ -141,19 +141,22 @@ def _finetune(a: argparse.Namespace) -> None:
 
 
 def _accuracy_log(recipe, folder: Path, prompts: int):
-    """A callback that judges films of held-out prompts and appends the shares to accuracy.jsonl."""
+    """A callback that judges films of held-out prompts and appends the shares to accuracy.jsonl, once for each step."""
     from .kit.evaluation import held_out_prompts, summarise
     from .kit.judge import judge
 
     scenes, texts = held_out_prompts(prompts, preset=recipe.preset, seed=99)
 
     def every(model, step: int, seconds: float) -> None:
+        path = folder / "accuracy.jsonl"
+        if path.exists() and any(json.loads(line)["step"] == step for line in path.read_text().splitlines()):
+            return
         verdicts = []
         for i in range(0, prompts, 32):
             films = model.generate(texts[i : i + 32], seed=list(range(i, min(i + 32, prompts))))
             verdicts += judge(films, scenes[i : i + 32])
         shares = {name: round(row["share"], 4) for name, row in summarise(verdicts).items()}
-        with open(folder / "accuracy.jsonl", "a") as file:
+        with open(path, "a") as file:
             file.write(json.dumps({"step": step, "seconds": round(seconds, 1), **shares}) + "\n")
         print(f"\n{step} steps, {seconds / 60:.1f} min: {shares}")
 

@@ -56,6 +56,27 @@ def test_a_killed_run_resumes_to_the_same_losses_and_weights(tmp_path, optimizer
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
 
 
+def test_a_look_that_was_cut_short_is_made_up_for(tmp_path):
+    """With the weights and seconds of the state that was saved before it, also after the last step."""
+    seen, config = [], TrainConfig(steps=4, save_every=2, warmup=0)
+
+    def stopped(step, seconds):
+        if step == 4:
+            raise KeyboardInterrupt
+        seen.append((step, model.weight.item()))
+
+    def loss(generator):
+        return {"loss": (model.weight - torch.randn((), generator=generator)).pow(2).sum()}
+
+    model = torch.nn.Linear(1, 1, bias=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, loss, config, folder=tmp_path, every=stopped)
+    saved, _ = checkpoints.load(tmp_path / "state.safetensors")
+    model = torch.nn.Linear(1, 1, bias=False)
+    train(model, loss, config, folder=tmp_path, every=lambda step, seconds: seen.append((step, model.weight.item())))
+    assert [step for step, _ in seen] == [2, 4] and seen[1][1] == saved["average.weight"].item() == model.weight.item()
+
+
 def test_a_state_of_other_settings_is_not_resumed(tmp_path):
     model = torch.nn.Linear(2, 2)
 

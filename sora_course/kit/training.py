@@ -171,7 +171,8 @@ def train(
         loss: takes the step's generator, which is on the CPU, and returns {"loss": ..., more to log}.
         folder: where state.safetensors (to resume from) and metrics.jsonl go; None keeps nothing. If a state is there,
             training goes on from it.
-        every: called with (steps done, seconds trained so far) whenever a state is saved, with the averaged weights in place.
+        every: called with (steps done, seconds trained so far) whenever a state is saved, with the averaged weights in place; and
+            once more for the state from which training goes on, as the call for that one may have been cut short.
 
     Returns:
         One dict a step: step, seconds, lr and what `loss` returned.
@@ -220,6 +221,9 @@ def train(
             tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
             tensors |= {f"average.{k}": v for k, v in average.items()} | _flatten(optimizers)
             checkpoints.save(state_path, tensors, {"config": vars(config), "step": step, "seconds": seconds})
+        look(step, seconds)
+
+    def look(step: int, seconds: float) -> None:
         if every:
             current = {name: value.clone() for name, value in model.state_dict().items()}
             model.load_state_dict(average)
@@ -229,6 +233,8 @@ def train(
             model.train()
 
     model.train()
+    if done:
+        look(done, before)
     start = time.perf_counter()
     log = open(Path(folder) / "metrics.jsonl", "a") if folder else None
     try:
