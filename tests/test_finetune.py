@@ -221,7 +221,8 @@ def test_finetuning_learns_resumes_and_leaves_the_vae_alone(folder, tiny_model, 
     }
     assert changed == {"dit", "text"}
     assert torch.equal(before["text.blocks.0.qkv.weight"], after["text.blocks.0.qkv.weight"])
-    for other in ({"clips": clips[:-1]}, {"model": tuned}, {"batch": 1}):  # none of these may go on from that save
+    backwards = [films.Clip(clip.video.flip(1), clip.caption) for clip in clips]
+    for other in ({"clips": clips[:-1]}, {"clips": backwards}, {"model": tuned}, {"batch": 1}):  # none of these may go on from that save
         with pytest.raises(ValueError, match="other settings"):
             finetune.finetune(**{"model": tiny_model, "clips": clips, "folder": whole, "name": "mine", "steps": 6, "batch": 2} | other)
     assert saved.generate("a blue lamp", steps=2).isfinite().all()
