@@ -63,6 +63,12 @@ def test_written_films_look_like_what_was_given(tmp_path):
         assert png.size == (256, 256) and png.getpixel((2, 2)) == pytest.approx(world.BACKGROUNDS["paper"], abs=2)
 
 
+def test_an_mp4_has_even_sides(tmp_path):
+    with pytest.raises(ValueError, match="even sides.*63x63"):
+        display.write(tmp_path / "a.mp4", torch.zeros(3, 5, 63, 63), scale=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_players_hold_their_films(generator):
     films = world.render([scene("blue", "star", "left")], generator=generator)
     page = display.row([films[0], films[0, :, :1]], ["a < b", "still"], scale=2).data

@@ -52,6 +52,16 @@ def test_films_are_read_at_eight_frames_a_second_and_as_they_look(folder):
     assert slow.shape[1] == 18 and torch.equal(slow[:, 0], slow[:, 1]) and not torch.equal(slow[:, 1], slow[:, 2])
 
 
+def test_frames_that_last_longer_are_seen_longer(tmp_path):
+    """Nine frames of 0.04 s and nine of 0.21 s, an eighth of a second each on average."""
+    from PIL import Image
+
+    images = [Image.new("RGB", (64, 64), (12 * i, 0, 0)) for i in range(18)]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=[40] * 9 + [210] * 9)
+    red = films.read_film(tmp_path / "a.gif")[0].float().mean((1, 2))
+    assert (red < 102).sum() == 3 and len(red) == 17  # how long the last one lasts no file says
+
+
 def test_odd_names_hidden_folders_and_moving_pictures(folder):
     from PIL import Image
 

@@ -51,10 +51,12 @@ def write(path: Path | str, video: torch.Tensor, *, scale: int = 4, fps: int = F
     An existing file is replaced only when the new one is whole.
 
     Raises:
-        ValueError: the ending is none of these, or the folder is missing or cannot be written to.
+        ValueError: the ending is none of these, the folder is missing or cannot be written to, or an mp4 would have an odd side.
     """
     path = check_target(path)
     frames = to_frames(video, scale)
+    if path.suffix.lower() == ".mp4" and (frames.shape[1] % 2 or frames.shape[2] % 2):
+        raise ValueError(f"An mp4 has even sides, and this film would have {frames.shape[2]}x{frames.shape[1]}; scale it by 2, say.")
 
     def encode(target: Path) -> None:
         if path.suffix.lower() == ".mp4":

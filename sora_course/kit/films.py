@@ -60,7 +60,7 @@ def _frames(path: Path | str):
 
 
 def _shown(path: Path | str) -> list[int]:
-    """Which frame of the film is on screen at each tick of `FPS`; all of them, if its rate is within 5 % of that."""
+    """Which frame of the film is on screen at each tick of `FPS`; all of them, if each lasts that long, give or take 5 %."""
     times = []
     for frame in _frames(path):
         times.append(len(times) / FPS if frame.time is None else frame.time)
@@ -72,7 +72,7 @@ def _shown(path: Path | str) -> list[int]:
     length = float(times[-1] + times.diff().median())
     if length > MAX_SECONDS:
         raise ValueError(f"{path} lasts {length:.0f} seconds, and {MAX_SECONDS} are the most; cut it into pieces")
-    if abs(float(times[-1]) * FPS / (len(times) - 1) - 1) < 0.05:
+    if bool(((times.diff() * FPS - 1).abs() < 0.05).all()):
         return list(range(len(times)))
     ticks = torch.arange(max(1, round(length * FPS)), dtype=torch.float64) / FPS
     return (torch.searchsorted(times, ticks + 1e-6, right=True) - 1).clamp(min=0).tolist()
