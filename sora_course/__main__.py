@@ -183,7 +183,7 @@ def _evaluate(a: argparse.Namespace) -> None:
     if a.objects == 2 and model.config["preset"] != "full":
         raise ValueError("This model never saw two objects; leave out --objects, or name a model of the full preset.")
     if a.variety:
-        recipe_named(model.config["recipe"])  # whose films its films are compared with
+        recipe_named(model.config.get("recipe"))  # whose films its films are compared with
     if a.variety and (a.objects, a.frames, a.size) != (1, 17, (64, 64)):
         raise ValueError("--variety compares one object in 17 frames of 64x64 with the world; leave out --objects, --frames and --size.")
     filmed = {"num_frames": a.frames, "size": a.size}

@@ -62,7 +62,7 @@ _STARTER = Recipe(
 )
 
 # On a GPU. From simple to rich: a few new words at a time. The autoencoder is the one that the starter's recipe made, as it
-# lies in the model that ships; for another, put a vae.safetensors into the folder and call the other two stages.
+# lies in the model that ships; for another, put its vae.safetensors into the folder, where it is kept.
 _FULL = replace(
     _STARTER,
     preset="full",

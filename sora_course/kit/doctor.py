@@ -75,9 +75,10 @@ def _checkpoints() -> str:
     from . import checkpoints  # needs torch, which may be what is missing
 
     folder = checkpoints.data_folder()
-    files = sorted([*folder.glob("sora_*.safetensors"), *folder.glob("film_reader.safetensors")])
-    if not files or not files[-1].name.startswith("sora_"):
+    files = sorted(folder.glob("sora_*.safetensors"))
+    if not files:
         raise RuntimeError(f"no checkpoint in {folder}; clone the whole repository or set SORA_COURSE_DATA")
+    files += folder.glob("film_reader.safetensors")
     for file in files:
         checkpoints.load(file)
     return "checkpoints whole: " + ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.0f} MB)" for file in files)

@@ -179,7 +179,7 @@ def by_calls(
 
 def as_table(result: dict) -> str:
     """The result as aligned text, percentages, with the 95 % interval of `all`."""
-    names = [name for name in (*ATTRIBUTES, "all") if name in result["rows"]["model"]]
+    names = (*ATTRIBUTES, "all")
     rows = dict(result["rows"])
     for row, parts in (("model", result), ("checked", result.get("checked", {}))):
         rows |= {f"{row}, {part}": parts[part] for part in ("english", "chinese", "digits") if part in parts}
