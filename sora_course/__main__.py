@@ -21,7 +21,7 @@ def _load(name: str | None):
 
     model = TextToVideo.from_pretrained(name or DEFAULT_CHECKPOINT)
     if model.config.get("preset") not in (*PRESETS, OWN):
-        raise ValueError(f"{name} does not say which part of the world it was trained on; name a checkpoint of ours.")
+        raise ValueError(f"{name or DEFAULT_CHECKPOINT} does not say which part of the world it was trained on; name a checkpoint of ours.")
     return model
 
 
@@ -264,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         if not re.search("out of memory|allocate memory|not enough memory", str(error)):  # as torch says it
             raise
-        print("There is not enough memory for this; ask for smaller or shorter films, or for fewer steps.", file=sys.stderr)
+        print("There is not enough memory for this; smaller, shorter or fewer films take less, or take a machine with more.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped." + (" A second call goes on from the last save." if a.command in ("train", "finetune") else ""), file=sys.stderr)

@@ -42,6 +42,17 @@ def _go_on_only_with(folder: Path, recipe: Recipe, parts: dict[str, str] | None 
     checkpoints.save_atomically(path, lambda p: p.write_text(ours))
 
 
+def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict]:
+    path = folder / f"{stage}.safetensors"
+    if not path.is_file():
+        raise ValueError(f"Stage 'dit' needs {path}; run stage {stage!r} first, or all stages.")
+    tensors, config = checkpoints.load(path)
+    wanted = {"vae": asdict(VideoVAEConfig()).keys(), "text": {"vocabulary", "text"}}[stage]
+    if config.keys() != wanted:
+        raise ValueError(f"{path} holds something else than stage {stage!r} makes; run that stage, or put its own file there.")
+    return tensors, config
+
+
 def _part_to_take_over(part: str, recipe: Recipe) -> tuple[dict[str, torch.Tensor], dict]:
     """The tensors of that part of the model that the recipe names for it, and the model's config."""
     tensors, config = checkpoints.load(checkpoints.find(recipe.taken_over[part]))
@@ -165,17 +176,6 @@ def train_text(recipe: Recipe, folder: Path, *, device: str = "cpu") -> TextEnco
 
 
 # DiT -----------------------------------------------------------------------------------------------------------------
-def _load_stage(folder: Path, stage: str) -> tuple[dict[str, torch.Tensor], dict]:
-    path = folder / f"{stage}.safetensors"
-    if not path.is_file():
-        raise ValueError(f"Stage 'dit' needs {path}; run stage {stage!r} first, or all stages.")
-    tensors, config = checkpoints.load(path)
-    wanted = {"vae": asdict(VideoVAEConfig()).keys(), "text": {"vocabulary", "text"}}[stage]
-    if config.keys() != wanted:
-        raise ValueError(f"{path} holds something else than stage {stage!r} makes; run that stage, or put its own file there.")
-    return tensors, config
-
-
 def train_dit(
     recipe: Recipe, folder: Path, *, name: str, device: str = "cpu", every: Callable[[TextToVideo, int, float], None] | None = None
 ) -> TextToVideo:
