@@ -15,6 +15,7 @@ from .arguments import parser_of_commands
 
 
 def _load(name: str | None):
+    """The checkpoint's model, on the CPU."""
     from .finetune import OWN
     from .kit.scenes import PRESETS
     from .sora import DEFAULT_CHECKPOINT, TextToVideo
@@ -75,10 +76,12 @@ def _second_look(model, tries: int | None, frames: int, size: tuple[int, int]):
 
 def _generate(a: argparse.Namespace) -> None:
     from .kit import display
+    from .kit.training import training_device
 
+    device = training_device(a.device)
     if a.out:
         display.check_target(a.out)
-    model = _load(a.checkpoint)
+    model = _load(a.checkpoint).to(device)
     model.check_size(a.frames, a.size)
     text = _as_trained(model, a.prompt, a.frames)
     again = _second_look(model, a.tries, a.frames, a.size)
@@ -88,7 +91,7 @@ def _generate(a: argparse.Namespace) -> None:
         return model.generate(
             prompts, seed=seeds, steps=a.steps, guidance_scale=a.guidance_scale, num_frames=a.frames, size=a.size,
             progress=lambda steps, total: tqdm(steps, total=total, desc="painting", leave=False),
-        )  # fmt: skip
+        ).cpu()  # fmt: skip
 
     for i in range(a.count):
         path = a.out or Path("videos") / _default_name(a.prompt, a.seed + i)
@@ -170,12 +173,14 @@ def _evaluate(a: argparse.Namespace) -> None:
 
     from .kit import checkpoints, evaluation
     from .kit.scenes import PRESETS
-    from .kit.training import autocast
+    from .kit.training import autocast, training_device
     from .recipes import recipe_named
+
+    device = training_device(a.device)
 
     if a.json and (a.json.is_dir() or not a.json.parent.is_dir() or not os.access(a.json.parent, os.W_OK)):
         raise ValueError(f"The numbers cannot be written to {a.json}; name a file in a folder that exists and is yours.")
-    model = _load(a.checkpoint)
+    model = _load(a.checkpoint).to(device)
     if model.config["preset"] not in PRESETS:
         raise ValueError("The judge reads films of the captioned world; it cannot tell what films of your own should show.")
 
@@ -192,13 +197,13 @@ def _evaluate(a: argparse.Namespace) -> None:
     again = _second_look(model, a.tries, a.frames, a.size)
 
     def generate(prompts, seeds, steps=a.steps):
-        return model.generate(prompts, seed=seeds, steps=steps, **sampler, **filmed)
+        return model.generate(prompts, seed=seeds, steps=steps, **sampler, **filmed).cpu()
 
     def round_trip(films):
         import torch
 
-        with torch.no_grad(), autocast("cpu"):
-            return model.vae.decode(model.vae.encode(films))
+        with torch.no_grad(), autocast(device):
+            return model.vae.decode(model.vae.encode(films.to(device))).cpu()
 
     result = evaluation.evaluate(
         generate, round_trip, prompts=a.prompts, preset=model.config["preset"], objects=a.objects, seed=a.seed, **filmed,

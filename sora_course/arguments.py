@@ -56,11 +56,12 @@ def parser_of_commands() -> argparse.ArgumentParser:
     p.add_argument("--count", type=_positive, default=1, metavar="N", help="so many films, with seeds from --seed on (1)")
     p.add_argument("--tries", type=_positive, metavar="N", help="up to N films, until one reads as the prompt (4 for what can be read, else 1)")
     p.add_argument("--checkpoint", default=None, metavar="FILE", help="another model than the one that ships")
+    p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
 
     p = commands.add_parser("train", help="train a model by a recipe", description="Train a model; a second call resumes.")
     p.add_argument(
         "recipe", nargs="?", default="starter", metavar="RECIPE",
-        help="'starter' (default), 'full', 'longer' and 'longest' for a GPU, or 'tiny' to try it out",
+        help="'starter' (default), 'full', 'longer', 'longest' and 'finish' for a GPU, or 'tiny' to try it out",
     )  # fmt: skip
     p.add_argument("--stage", choices=("vae", "text", "dit", "all"), default="all", help="which part (default all, in order)")
     p.add_argument("--folder", type=Path, help="where everything goes (default runs/RECIPE)")
@@ -93,6 +94,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     p.add_argument("--variety", action="store_true", help="also compare the spread over seeds with the world's, and look for copies")
     p.add_argument("--calls", action="store_true", help="also measure with 1, 2, 4, 8, 16 and 32 calls of the network a film")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    p.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda where there is one, else cpu")
 
     p = commands.add_parser("world", help="a sheet of captioned samples", description="Draw samples of the captioned world.")
     p.add_argument("--out", type=Path, default=Path("world.png"), help="FILE.png (default world.png)")

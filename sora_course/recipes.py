@@ -31,6 +31,7 @@ class Recipe:
     text_batch: int = 128
     compile: bool = False  # the blocks of autoencoder and transformer, while training
     reading: bool = False  # whether a reader teaches the text encoder which word belongs to which thing
+    times_mean: float = 1.2  # of the logit of flow times in the transformer's loss: lower for more of the fine detail
     foreground: float = 0.0  # how much more the loss counts latents that show a thing
     richness: float = 1.0  # of the first film of each size; it rises to 1 half way through (see `buckets.draw_part`)
     taken_over: dict[str, str] = field(default_factory=dict)  # parts (vae, text, dit), and the model, by file or name, of each
@@ -117,11 +118,29 @@ _LONGEST = replace(
     ),
 )
 
+# On a GPU, after "longest": the same once more, from other films, and more than a third of the time films of 25 frames.
+_FINISH = replace(
+    _LONGER,
+    dit_train=replace(_LONGER.dit_train, steps=7420, lr=0.015, adamw_lr=1.5e-3, save_every=2474, seed=3),
+    times_mean=0.8,
+    buckets=(
+        Bucket(17, 64, 64, films=130_000, batch=1536, weight=0.24, seed=3),
+        Bucket(17, 64, 64, films=50_000, batch=1536, weight=0.12, seed=3, objects=1, small=True),
+        Bucket(17, 64, 64, films=50_000, batch=1536, weight=0.12, seed=3, objects=2),
+        Bucket(1, 64, 64, films=10_000, batch=2048, weight=0.02, seed=3),
+        Bucket(9, 64, 64, films=24_000, batch=1536, weight=0.04, seed=3),
+        Bucket(25, 64, 64, films=100_000, batch=1024, weight=0.32, seed=3),
+        Bucket(17, 64, 96, films=28_000, batch=1024, weight=0.07, seed=3),
+        Bucket(17, 96, 64, films=28_000, batch=1024, weight=0.07, seed=3),
+    ),
+)
+
 RECIPES: dict[str, Recipe] = {
     "starter": _STARTER,
     "full": _FULL,
     "longer": _LONGER,
     "longest": _LONGEST,
+    "finish": _FINISH,
     # Not for a good model but for tests and for trying the machinery out: well under a minute in all.
     "tiny": Recipe(
         preset="starter",

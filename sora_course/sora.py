@@ -241,17 +241,18 @@ class TextToVideo(nn.Module):
         *,
         generator: torch.Generator,
         drop: float = 0.1,
+        times_mean: float = 1.2,
         weight: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Flow-matching loss of one batch of normalised latents (b, c, t, h, w) with their captions, or these captions' tokens (b, n).
 
-        Times are logit-normal, `drop` is how often the text is hidden, for guidance, `draw_known` decides what is given, and
-        `weight`, (b, 1, t, h, w), says how much each place counts (see `buckets.foreground`).
+        Times are logit-normal with that mean, `drop` is how often the text is hidden, for guidance, `draw_known` decides what is
+        given, and `weight`, (b, 1, t, h, w), says how much each place counts (see `buckets.foreground`).
         A moving object fills many latents, which tell of it together even under heavy noise, so that place and motion are
         settled near t = 1: hence a mean above 0 (Esser et al. 2024, section 5.3.2, say the same of large pictures).
         """
         b, device = len(latents), latents.device
-        t = flow.logit_normal_times(b, generator=generator, mean=1.2, std=1.3).to(device)
+        t = flow.logit_normal_times(b, generator=generator, mean=times_mean, std=1.3).to(device)
         noise = torch.randn(latents.shape, generator=generator, device=generator.device).to(device)
         known = draw_known(b, latents.shape[2], generator=generator).to(device)
         hidden = (torch.rand(b, generator=generator, device=generator.device) < drop).to(device)

@@ -220,7 +220,8 @@ def train_dit(
         x0, weight = films.latents[chosen].float(), None
         if recipe.foreground:
             weight = foreground(x0, empty[which][films.behind[chosen]], recipe.foreground)
-        return model.loss(x0, films.words[chosen, wording].long(), generator=generator, weight=weight)
+        words = films.words[chosen, wording].long()
+        return model.loss(x0, words, generator=generator, times_mean=recipe.times_mean, weight=weight)
 
     if recipe.compile:
         compile_if_possible(model.dit.blocks, device)

@@ -160,7 +160,7 @@ BAD = [
     (["generate", PROMPT, "--out", "film.avi"], r"\.mp4, \.gif, \.png"),
     (["generate", PROMPT, "--checkpoint", "missing.safetensors"], "no checkpoint"),
     (["generate"], "--help"),
-    (["train", "huge"], "not a recipe; there are starter, full, longer, longest, tiny"),
+    (["train", "huge"], "not a recipe; there are starter, full, longer, longest, finish, tiny"),
     (["train", "tiny", "--stage", "dit"], "run stage 'vae' first"),
     (["train", "tiny", "--stage", "unet"], "--help"),
     (["evaluate", "--prompts", "0"], "1 or more"),
