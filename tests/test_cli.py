@@ -186,6 +186,13 @@ def test_bad_input_gets_one_sentence(run, tiny_checkpoint, tmp_path, arguments, 
     assert not list(tmp_path.rglob("*.mp4"))
 
 
+def test_a_device_that_is_not_there(run, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for arguments in (["generate", PROMPT], ["evaluate"]):
+        status, out, err = run(*arguments, "--device", "mps")
+        assert status == 2 and out == "" and "finds no mps on this machine" in err
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="everything is writable here")
 def test_a_folder_that_cannot_be_written_to(run, tiny_checkpoint, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)

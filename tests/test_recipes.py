@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sora_course import buckets, recipes, stages
+from sora_course import buckets, flow, recipes, stages
 from sora_course.kit import checkpoints, world
 from sora_course.sora import TextToVideo
 from sora_course.text import Reader
@@ -52,17 +52,19 @@ def test_a_recipe_for_the_whole_world_in_miniature(tiny_model, tiny_checkpoint, 
         stages.train_dit(recipe, tmp_path, name="mini")
 
 
-def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path):
-    """All that the recipe "longer" adds: three parts of another model, two of which stay, and buckets of a seed and of two things."""
-    tiny = recipes.RECIPES["tiny"]
+def test_a_recipe_goes_on_from_a_model(tiny_model, tiny_checkpoint, tmp_path, monkeypatch):
+    """What "longer" and "finish" add: three parts of another model, two of which stay, buckets of a seed and of two things, and times."""
+    tiny, draw, means = recipes.RECIPES["tiny"], flow.logit_normal_times, set()
+    monkeypatch.setattr(flow, "logit_normal_times", lambda n, *, mean, **more: means.add(mean) or draw(n, mean=mean, **more))
     recipe = replace(
         tiny, preset="full", taken_over=dict.fromkeys(("vae", "text", "dit"), str(tiny_checkpoint)),
-        buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[0], films=8, seed=1, objects=2)),
+        buckets=(replace(tiny.buckets[0], films=8), replace(tiny.buckets[0], films=8, seed=1, objects=2)), times_mean=0.8,
         dit_train=replace(tiny.dit_train, steps=1, warmup=0, lr=1e-6, adamw_lr=1e-6),
     )  # fmt: skip
     stages.train_vae(recipe, tmp_path)
     stages.train_text(recipe, tmp_path)
     model = stages.train_dit(recipe, tmp_path, name="mini")
+    assert means == {0.8}
     begun, ended = TextToVideo.from_pretrained(str(tiny_checkpoint)).state_dict(), model.state_dict()
     kept = {part: all(torch.equal(begun[n], ended[n].half().float()) for n in begun if n.startswith(part)) for part in ("vae", "text")}
     assert kept == {"vae": True, "text": True}
