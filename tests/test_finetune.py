@@ -76,6 +76,14 @@ def test_odd_names_hidden_folders_and_moving_pictures(folder):
     assert sum(clip.caption == "a red wall" for clip in clips) == 1 and any(clip.caption == "a blue lamp" for clip in clips)
 
 
+def test_a_file_known_by_two_names_is_one_film(folder):
+    """As where upper and lower case are the same to the disk: a captions file that says Wide.gif means wide.gif."""
+    if not (folder / "Wide.gif").exists():
+        (folder / "Wide.gif").hardlink_to(folder / "wide.gif")
+    write_captions(folder, [("square.mp4", "a wall"), ("Wide.gif", "a lamp"), ("tall.gif", "a lamp"), ("still.png", "a wall")])
+    assert "from 4 files." in films.read_folder(folder)[1]
+
+
 def test_a_caption_that_is_too_long_is_named_with_its_line(folder):
     write_captions(folder, [("square.mp4", "very " * 70), ("wide.gif", "a lamp"), ("tall.gif", "a lamp"), ("still.png", "a wall")])
     check = lambda text: Tokenizer(["<pad>", "<unknown>"])([text])  # noqa: E731

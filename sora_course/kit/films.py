@@ -158,6 +158,12 @@ def _problem(folder: Path, line: int, name: str, text: str | None, check: Callab
     return None
 
 
+def _file_itself(path: Path) -> tuple[int, int]:
+    """The same for all names of one file: some systems know `Film.gif` as `film.gif`, and an accented letter by two spellings."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def read_folder(
     folder: Path | str, *, num_frames: int = 17, skip: bool = False, check: Callable[[str], object] | None = None
 ) -> tuple[list[Clip], str]:
@@ -179,10 +185,10 @@ def read_folder(
     if type(num_frames) is not int or num_frames < 5 or num_frames % 4 != 1:
         raise ValueError(f"Clips have 4n + 1 frames, 5 or more, such as 17, and {num_frames} were asked for.")
     rows, clips, problems, used = read_captions(folder), [], [], set()
-    named = {(folder / name).resolve() for _, name, _ in rows}
+    named = {_file_itself(folder / name) for _, name, _ in rows if (folder / name).is_file()}
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)  # Jupyter's checkpoints, say
-        if path.resolve() not in named and not hidden:
+        if not hidden and (not path.is_file() or _file_itself(path) not in named):
             problems.append(f"{path.relative_to(folder)} has no caption")
     for line, name, text in rows:
         path, problem = folder / name, _problem(folder, line, name, text, check)
