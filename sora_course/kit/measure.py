@@ -38,7 +38,7 @@ def coverages(video: torch.Tensor, background: str) -> dict[str, torch.Tensor]:
     def nearest(lines):
         along = torch.einsum("kc,cthw->kthw", lines / lines.pow(2).sum(1, keepdim=True), off).clamp(0, 1)
         distance = (off[None] - along[:, None, :] * lines[:, :, None, None, None]).pow(2).sum(1)  # (k, t, h, w)
-        return along, distance.min(0).indices  # several times as fast as argmin, on a CPU
+        return along, distance.min(0).indices  # what argmin(0) says, several times as fast on a CPU
 
     along, label = nearest(lines)
     sure = torch.stack([((label == k) & (along[k] > 0.6)).flatten(1).sum(1) for k in range(len(COLOURS))])  # (8, t)

@@ -42,12 +42,17 @@ def _inside(shape: str, x, y):
     return Path(corners[shape]).contains_points(np.stack([x.ravel(), y.ravel()], 1)).reshape(x.shape)
 
 
+def _box(mask, margin: int = 0):
+    """The smallest part of a boolean picture (h, w) that holds all that is True, and a margin: two slices."""
+    lines = (mask.any(axis).nonzero()[0] for axis in (1, 0))
+    return tuple(slice(max(0, i[0] - margin), i[-1] + 1 + margin) for i in lines)
+
+
 def _signed_distance(mask, pixel: float):
-    """Of a boolean picture (h, w), in which there is something, with pixels so wide: negative inside."""
+    """From each pixel of a boolean picture (h, w) to the nearest of the other kind, negative inside, with pixels so wide."""
     from scipy.ndimage import distance_transform_edt as edt
 
-    rows, cols = (mask.any(axis).nonzero()[0] for axis in (1, 0))
-    around = tuple(slice(max(0, i[0] - 1), i[-1] + 2) for i in (rows, cols))  # beyond it no pixel is inside
+    around = _box(mask, margin=1)  # all that is inside, and beside it the nearest that is not
     distance = edt(~mask)
     distance[around] -= edt(mask[around])
     return distance * pixel
@@ -90,12 +95,12 @@ def _draw_digits() -> torch.Tensor:
 
     images = load_digits().images
     axis = ((np.arange(TEXTURE) + 0.5) / TEXTURE * 2 - 1) * EXTENT
-    enlarge = np.stack([zoom(one, 8, order=3, mode="grid-constant", grid_mode=True) for one in np.eye(12)], 1)  # (96, 12)
-    fine = enlarge @ np.pad(images, ((0, 0), (2, 2), (2, 2))) @ enlarge.T  # the cubic, of rows and of columns: (n, 96, 96)
+    # what each of twelve greys in a line becomes: (96, 12)
+    enlarge = np.stack([zoom(one, 8, order=3, mode="grid-constant", grid_mode=True) for one in np.eye(12)], 1)
     fields = np.empty((len(images), TEXTURE, TEXTURE), np.float32)
-    for field, mask in zip(fields, fine > 0.38 * images.max((1, 2), keepdims=True)):
-        rows, cols = (mask.any(k).nonzero()[0] for k in (1, 0))
-        mask = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    for field, image in zip(fields, images):
+        mask = enlarge @ np.pad(image, 2) @ enlarge.T > 0.38 * image.max()  # the cubic, of columns and of rows: 96 x 96
+        mask = mask[_box(mask)]
         radius = mask.shape[0] / 2
         margin = int(2.2 * radius)
         distance = _signed_distance(np.pad(mask, margin), 1 / radius)
