@@ -26,12 +26,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from sora_course import flow
+from sora_course.buckets import foreground
 from sora_course.ddpm import guided
 from sora_course.kit import checkpoints, world
 from sora_course.kit.captions import LANGUAGES, caption
 from sora_course.kit.evaluation import held_out_prompts, summarise
 from sora_course.kit.judge import judge
-from sora_course.kit.training import TrainConfig, autocast, compile_if_possible, train
+from sora_course.kit.training import TrainConfig, autocast, compile_if_possible, step_of, train
 from sora_course.stages import vocabulary
 from sora_course.text import Tokenizer
 from sora_course.video_dit import VideoDiT, VideoDiTConfig
@@ -40,12 +41,13 @@ from sora_course.video_vae import VideoVAE, VideoVAEConfig
 PRESET, PROMPTS, TARGET, LIMIT = "starter", 200, 0.9, 3600.0
 # ---------------------------------------------------------------------------------------------------------------------
 VAE = VideoVAEConfig(channels=(64, 96), time_kernel=1)
-VAE_TRAIN = TrainConfig(steps=2400, lr=0.02, adamw_lr=2e-3, warmup=20, decay=0.7, ema=0.98)
+VAE_TRAIN = TrainConfig(steps=2000, lr=0.02, adamw_lr=2e-3, warmup=20, decay=0.7, ema=0.98)
 CROP, CLIPS = 40, 16  # the autoencoder learns from close-ups: so many pixels wide, so many in a batch
+SCALED, ENCODER = 0.3, 0.6  # so many of the batches are made smaller as latents; for so many of the steps the encoder learns
 FILMS = 8_000
-DIT = VideoDiTConfig(hidden_size=256, depth=6, num_heads=4, text_size=128, conditioning="adaln_single")
-DIT_TRAIN = TrainConfig(steps=1400, lr=0.03, adamw_lr=3e-3, decay=1.0, ema=0.98, save_every=200)
-BATCH, FOREGROUND = 64, 4.0  # how much more the loss counts latents in which there is something
+DIT = VideoDiTConfig(hidden_size=256, depth=4, num_heads=4, text_size=128, conditioning="adaln_single")
+DIT_TRAIN = TrainConfig(steps=1800, lr=0.03, adamw_lr=3e-3, decay=1.0, ema=0.98, save_every=900)
+BATCH, FOREGROUND = 32, 4.0  # how much more the loss counts latents in which there is something
 
 
 class Done(Exception):
@@ -72,18 +74,36 @@ def close_ups(films: torch.Tensor, paper: torch.Tensor, generator) -> tuple[torc
     return torch.stack([film[c] for film, c in zip(films, cut)]), torch.stack([paper[c] for c in cut])
 
 
+def resized(x: torch.Tensor, side: int) -> torch.Tensor:
+    """Films or latents (b, c, t, h, w) with frames of side x side."""
+    frames = F.interpolate(x.transpose(1, 2).flatten(0, 1), size=(side, side), mode="bilinear", antialias=True)
+    return frames.unflatten(0, (len(x), -1)).transpose(1, 2)
+
+
 def train_vae(paper: torch.Tensor) -> VideoVAE:
+    """Latents made smaller must decode to the film made smaller: so they are easier to learn (EQ-VAE, Kouzelis et al. 2025).
+
+    That takes some of the decoder's sharpness, and it gets it back in the end, when it learns alone and at full size.
+    """
     vae = VideoVAE(VAE)
+    compile_if_possible([block for half in (vae.encoder, vae.decoder) for block in [*half.fine, *half.coarse]], "cpu")
 
     def loss(generator):
-        films, behind = world.render(world.sample_scenes(CLIPS, generator=generator, preset=PRESET), generator=generator), paper
+        scenes = world.sample_scenes(CLIPS, generator=generator, preset=PRESET)
+        films, behind = world.render(scenes, generator=generator), paper
         if float(torch.rand((), generator=generator)) < 0.9:
             films, behind = close_ups(films, paper, generator)
         else:
             films = films[: CLIPS // 4]  # whole films now and then, so that edges are learned
-        mean, log_var = vae.posterior(films)
-        decoded = vae.decoder(mean + torch.randn(mean.shape, generator=generator) * (log_var / 2).exp()).float()
+        both = step_of(generator, VAE_TRAIN) < ENCODER * VAE_TRAIN.steps
+        with torch.set_grad_enabled(both):
+            mean, log_var = vae.posterior(films)
+        z = mean + torch.randn(mean.shape, generator=generator) * (log_var / 2).exp()
         weight = 1 + 2.0 * ((films - behind).abs().mean(1, keepdim=True) > 0.05)
+        if both and float(torch.rand((), generator=generator)) < SCALED:
+            side = int(torch.randint(z.shape[-1] // 2, z.shape[-1], (), generator=generator))
+            z, films, weight = resized(z, side), resized(films, 8 * side), resized(weight, 8 * side)
+        decoded = vae.decoder(z).float()
         kl = (mean.pow(2) + log_var.exp() - log_var - 1).float().mean() / 2
         return {"loss": ((decoded - films).abs() * weight / weight.mean()).mean() + 1e-4 * kl}
 
@@ -123,16 +143,22 @@ class Model(nn.Module):
 
 
 @torch.no_grad()
-def paint(model, vae, tokenizer, texts, seeds, steps=16, scale=2.0, shift=5.0) -> torch.Tensor:
-    noise = torch.stack([torch.randn(16, 5, 8, 8, generator=torch.Generator().manual_seed(s)) for s in seeds])
-    both = [torch.cat([part, part]) for part in tokenizer(texts)]
-    hidden = torch.arange(2 * len(texts)) >= len(texts)
+def paint(model, vae, tokenizer, texts, seeds, steps=24, scale=2.0, shift=3.0) -> torch.Tensor:
+    """All noise new at each step, and no guidance below t = 0.5: what a film shows is settled by then, and outlines fray."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    text, hidden = tokenizer(texts), torch.arange(2 * len(texts)) >= len(texts)
+    both = [torch.cat([part, part]) for part in text]
+
+    def draw():
+        return torch.stack([torch.randn(16, 5, 8, 8, generator=generator) for generator in generators])
 
     def velocity(x, t):
+        if t[0] <= 0.5:
+            return model(x, t, text, hidden[: len(x)])
         return guided(*model(torch.cat([x, x]), torch.cat([t, t]), both, hidden).chunk(2), scale)
 
     with autocast("cpu"):
-        *_, x = flow.sample(velocity, noise, steps=steps, shift=shift)
+        *_, x = flow.sample(velocity, draw(), steps=steps, shift=shift, eta=math.inf, draw=draw)
         return vae.decode(x).float().clamp(-1, 1)
 
 
@@ -168,11 +194,9 @@ def main() -> None:
         chosen = torch.randint(FILMS, (BATCH,), generator=generator)
         languages = torch.randint(2, (BATCH,), generator=generator).tolist()
         texts = [caption(scenes[i], LANGUAGES[k], generator=generator) for i, k in zip(chosen.tolist(), languages)]
-        t = flow.logit_normal_times(BATCH, generator=generator, mean=1.2, std=1.3)
+        t = flow.logit_normal_times(BATCH, generator=generator, mean=0.6, std=1.3)
         x0, text, hidden = latents[chosen], tokenizer(texts), torch.rand(BATCH, generator=generator) < 0.1
-        difference = (x0 - empty).pow(2).mean(1, keepdim=True)
-        weight = 1 + FOREGROUND * difference / (difference + 0.3)
-        noise = torch.randn(x0.shape, generator=generator)
+        noise, weight = torch.randn(x0.shape, generator=generator), foreground(x0, empty, FOREGROUND)
         return {"loss": flow.flow_loss(lambda x, t: model(x, t, text, hidden), x0, t, noise, weight=weight)}
 
     if args.trial:

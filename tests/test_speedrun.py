@@ -1,4 +1,4 @@
-"""The parts of benchmarks/speedrun.py that can be tried in a second: close-ups show the object, and the model learns words."""
+"""The parts of benchmarks/speedrun.py that can be tried in a second: close-ups, smaller films, and that words reach the model."""
 
 import importlib.util
 from pathlib import Path
@@ -25,6 +25,15 @@ def test_close_ups_hold_all_of_the_object():
     ink = ((close - behind).abs().mean(1) > 0.08).flatten(2).sum(2)  # (b, t)
     square = ((films - paper).abs().mean(1) > 0.08)[:, :1].flatten(2).sum(2)
     assert (ink > 0.8 * square).all() and (ink < 1.2 * square).all()
+
+
+def test_what_is_made_smaller_keeps_its_places():
+    speedrun = _speedrun()
+    ramp = torch.linspace(-1, 1, 65)[:-1] + 1 / 64  # the places of 64 pixels' centres, from left to right
+    smaller = speedrun.resized(ramp.expand(2, 3, 5, 64, 64), 40)
+    centres = torch.linspace(-1, 1, 41)[:-1] + 1 / 40
+    assert smaller.shape == (2, 3, 5, 40, 40)
+    torch.testing.assert_close(smaller[..., 2:-2], centres[2:-2].expand(2, 3, 5, 40, 36), atol=1e-5, rtol=0)
 
 
 def test_every_word_reaches_the_model():
