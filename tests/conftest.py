@@ -1,10 +1,20 @@
-"""Shared by all tests: a seeded generator, and a tiny untrained model."""
+"""Shared by all tests: a seeded generator, a tiny untrained model, and how many threads a worker takes."""
+
+import os
 
 import matplotlib
 import pytest
 import torch
 
 matplotlib.use("Agg")
+
+
+def pytest_configure(config):
+    """Workers of `pytest -n` share the processor: each takes its part of the threads, and so do the notebooks that it runs."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+        os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 
 
 @pytest.fixture
