@@ -28,7 +28,7 @@ lab: .venv/.ready
 	.venv/bin/jupyter lab notebooks/00_welcome.ipynb
 
 test: .venv/.ready
-	.venv/bin/python -m pytest -n 2 --dist loadscope
+	.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 video: .venv/.ready
 	@.venv/bin/sora-course generate "$$PROMPT"

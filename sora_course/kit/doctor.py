@@ -14,7 +14,7 @@ from pathlib import Path
 _NEEDED = {
     "numpy": "1.26", "einops": "0.7", "safetensors": "0.4.3", "scikit-learn": "1.3", "scipy": "1.11", "matplotlib": "3.8.4",
     "pillow": "10", "av": "12", "tqdm": "4.66", "jupyterlab": "4", "ipywidgets": "8", "modelscope": "1.15", "nbval": "0.11",
-    "pytest": "8",
+    "pytest": "8", "pytest-xdist": "3.8",
 }  # fmt: skip
 _FREE = 2e9
 
