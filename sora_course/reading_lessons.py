@@ -55,7 +55,7 @@ def spoil(outlines: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor
 
 
 def _discs(n: int, r: int, generator: torch.Generator) -> torch.Tensor:
-    """Signed distances (n, r, r) to discs somewhere on the things, a sixth to half as large as they are."""
+    """Signed distances (n, r, r) to discs somewhere on the things, a seventh to half as large as they are."""
     axis = ((torch.arange(r) + 0.5) / r * 2 - 1) * EXTENT
     x, y = (1.8 * torch.rand(2, n, 1, 1, generator=generator) - 0.9).unbind()
     radius = 0.15 + 0.4 * torch.rand(n, 1, 1, generator=generator)
@@ -101,6 +101,19 @@ def _scenes(n: int, share_small: float, generator: torch.Generator) -> list[worl
     return scenes + world.sample_scenes(two, generator=generator, objects=2)
 
 
+def _first_and_last(whole: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The outlines (n, r, r) in which things begin and end, of which a third is spoilt, and which these are, (n,), bool."""
+    first, last = whole.clone(), whole.clone()
+    which = torch.rand(len(whole), generator=generator)
+    spoilt, becomes = which < 0.36, which < 0.26  # in a quarter it is only the end that is spoilt, or both ends differently
+    last[spoilt] = spoil(whole[spoilt], generator=generator)
+    first[spoilt] = last[spoilt]
+    again = becomes & (torch.rand(len(whole), generator=generator) < 0.4)
+    first[becomes] = whole[becomes]
+    first[again] = spoil(whole[again], generator=generator)
+    return first, last, spoilt
+
+
 def films_to_read(
     n: int,
     *,
@@ -116,7 +129,7 @@ def films_to_read(
     Two fifths of the scenes have two things. A third of all things have an outline that is spoilt from the beginning or becomes so.
     Its shape, at the beginning or the end, is none where what is seen of it and of what it should be have less than 70 % in common
     (see `seen_alike`), and not said where it is less than 80 %. It is not kept where the first outline and the last have less than
-    60 % in common in the last frame, or where it has a twin.
+    60 % in common in the last frame (from 60 to 66 % it is not said), or where it has a twin.
 
     Args:
         shape: of the whole films: frames, height, width.
@@ -128,14 +141,7 @@ def films_to_read(
     scenes = _scenes(n, small, generator)
     staging = world.stage(scenes, generator=generator, num_frames=frames, size=tuple(size))
     whole = textures(staging.texture)
-    first, last = whole.clone(), whole.clone()
-    which = torch.rand(len(whole), generator=generator)
-    spoilt, becomes = which < 0.36, which < 0.26  # in a quarter it is only the end that is spoilt, or both ends differently
-    last[spoilt] = spoil(whole[spoilt], generator=generator)
-    first[spoilt] = last[spoilt]
-    again = becomes & (torch.rand(len(whole), generator=generator) < 0.4)
-    first[becomes] = whole[becomes]
-    first[again] = spoil(whole[again], generator=generator)
+    first, last, spoilt = _first_and_last(whole, generator)
     answers = torch.stack([answers_of(scene) for scene in scenes])
     of_things = answers[:, :-2].view(n, len(COLOURS), -1)
     begins, kept, ends = torch.ones(3, len(whole))

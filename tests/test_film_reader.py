@@ -97,6 +97,20 @@ def test_where_things_are_in_films_of_what_becomes_small(monkeypatch):
         assert places.isnan().all(-1).sum() >= 7 * FRAMES
 
 
+def test_films_may_go_through_an_autoencoder():
+    class Paler(torch.nn.Module):
+        def encode(self, films):
+            assert films.shape[2:] == (9, 64, 64)  # all frames, not only those that are looked at
+            return films.half()
+
+        def decode(self, latents):
+            return latents / 2
+
+    plain, pale = (films_to_read(6, generator=torch.Generator().manual_seed(1), shape=(9, 64, 64), vae=vae) for vae in (None, Paler()))
+    assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(plain[1:], pale[1:]))
+    assert (plain[0] / 2 - pale[0]).abs().max() < 0.06 * 5 / 2 and (plain[0] - pale[0]).abs().max() > 0.3
+
+
 def test_a_close_up_is_centred_and_of_one_size():
     tracks = torch.tensor([[-0.4, 0.3, 0.5, 0.0, 0.0], [0.5, -0.5, 0.12, 0.0, 0.0]])
     x, y, pixel = world.pixel_centres(64, 96)
