@@ -52,6 +52,11 @@ def answers_of(scene: world.Scene) -> torch.Tensor:
     return torch.cat([of_things.flatten(), torch.tensor(of_scene)])
 
 
+def looked_at(frames: int) -> torch.Tensor:
+    """The numbers of the frames that are looked at: `FRAMES` of so many, evenly spaced, first and last among them."""
+    return torch.linspace(0, frames - 1, FRAMES).round().long()
+
+
 def some_frames(films: torch.Tensor) -> torch.Tensor:
     """`FRAMES` frames of films (b, 3, t, h, w), evenly spaced, first and last among them.
 
@@ -60,7 +65,7 @@ def some_frames(films: torch.Tensor) -> torch.Tensor:
     """
     if films.ndim != 5 or films.shape[2] < FRAMES:
         raise ValueError(f"To read a film takes {FRAMES} frames or more, (b, 3, t, h, w), and these are {tuple(films.shape)}.")
-    return films[:, :, torch.linspace(0, films.shape[2] - 1, FRAMES).round().long()]
+    return films[:, :, looked_at(films.shape[2])]
 
 
 def log_likelihood(logits: list[torch.Tensor], answers: torch.Tensor) -> torch.Tensor:
@@ -162,10 +167,6 @@ class FilmReader(nn.Module):
         q, k, v = (rearrange(y, "n cells (h d) -> n h cells d", h=self.config["num_heads"]) for y in (q, k, v))
         return rearrange(F.scaled_dot_product_attention(q, k, v), "n h q d -> n q (h d)")
 
-    def log_likelihood(self, films: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """Log of the probability of each answer (b, 50) about the films (b, 3, t, h, w), 0 where there is none: (b, 50)."""
-        return log_likelihood(self(films)[0], answers)
-
     @torch.no_grad()
     def belief(self, films: torch.Tensor, scenes: list[world.Scene]) -> torch.Tensor:
         """How likely each film (b, 3, t, h, w) is to show its scene, all of it: (b,), in 0..1.
@@ -181,7 +182,7 @@ class FilmReader(nn.Module):
         if films.shape[2] != world.NUM_FRAMES:
             answers[:, SPEED : -len(OF_A_SCENE) : len(OF_A_THING)] = -1
         with autocast(films.device):
-            return self.log_likelihood(films, answers).sum(1).exp()
+            return log_likelihood(self(films)[0], answers).sum(1).exp()
 
     def save(self, path: Path | str) -> None:
         checkpoints.save(path, {name: tensor.half() for name, tensor in self.state_dict().items()}, self.config)

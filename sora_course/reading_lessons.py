@@ -16,7 +16,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .film_reader import COLOURS, END, FRAMES, KEPT, OF_A_THING, SHAPE, SHAPES, FilmReader, answers_of, log_likelihood, some_frames
+from .film_reader import COLOURS, END, FRAMES, KEPT, OF_A_THING, SHAPE, SHAPES, FilmReader, answers_of, log_likelihood, looked_at, some_frames
 from .kit import measure, world
 from .kit.shapes import EXTENT, draw_texture, textures
 from .kit.training import TrainConfig, autocast, train
@@ -167,7 +167,7 @@ def films_to_read(
         staging = replace(staging, **{name: torch.cat([getattr(staging, name), getattr(added, name)]) for name in _OF_THINGS})
         first, last = (torch.cat([outlines, textures(added.texture)]) for outlines in (first, last))
     if vae is None:
-        films = _paint(staging, first, last, _looked_at(frames))
+        films = _paint(staging, first, last, looked_at(frames))
     else:
         films = some_frames(_encoded_and_decoded(vae, _paint(staging, first, last, torch.arange(frames))))
     noise = torch.randn(films.shape, generator=generator) * 0.06
@@ -181,14 +181,10 @@ def _if_seen(shape: torch.Tensor, alike: torch.Tensor) -> int:
 
 def _place(track: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """x, y and the log of the radius (`FRAMES`, 3) in the frames that are looked at, not a number where its centre is outside."""
-    x, y, radius, _, spread = track[_looked_at(len(track))].unbind(-1)
+    x, y, radius, _, spread = track[looked_at(len(track))].unbind(-1)
     place = torch.stack([x, y, (radius * (1 + spread)).log()], dim=-1)
     inside = (x.abs() < size[1] / min(size)) & (y.abs() < size[0] / min(size))
     return place.where(inside[:, None], float("nan"))
-
-
-def _looked_at(frames: int) -> torch.Tensor:
-    return torch.linspace(0, frames - 1, FRAMES).round().long()
 
 
 def _paint(staging: world.Staging, first: torch.Tensor, last: torch.Tensor, which: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sora_course.film_reader import (
-    CLOSE_UP, END, FRAMES, KEPT, OF_A_THING, SHAPE, SPEED, FilmReader, answers_of, can_read, close_ups, draw_again, seed_of_try, some_frames,
+    CLOSE_UP, END, FRAMES, KEPT, OF_A_THING, SHAPE, SPEED, FilmReader, answers_of, can_read, close_ups, draw_again, log_likelihood,
+    seed_of_try, some_frames,
 )  # fmt: skip
 from sora_course.kit import measure, world
 from sora_course.kit.judge import judge
@@ -54,7 +55,7 @@ def test_belief_is_the_product_of_all_answers(reader, generator):
     with torch.no_grad():
         for one, a in zip(reader(films)[0], answers[0].tolist()):
             by_hand *= float(one.softmax(-1)[0, a]) if a >= 0 else 1.0
-        assert float(reader.log_likelihood(films, answers).sum().exp()) == pytest.approx(by_hand, rel=1e-3)
+        assert float(log_likelihood(reader(films)[0], answers).sum().exp()) == pytest.approx(by_hand, rel=1e-3)
 
 
 @pytest.mark.parametrize("frames, asked", [(9, False), (17, True), (25, False)])
