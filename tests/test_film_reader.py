@@ -142,6 +142,12 @@ def test_a_thing_that_is_there_twice_is_not_kept(monkeypatch):
     assert set(kept.tolist()) == {0, 1} and pieces == [1 if one else 2 for one in kept.tolist()]
 
 
+def test_where_no_thing_has_room_for_a_twin_there_is_none(monkeypatch):
+    monkeypatch.setattr("torch.rand", lambda *shape, draw=torch.rand, **k: draw(*shape, **k).clamp(min=0.01))
+    films = [films_to_read(4, generator=torch.Generator().manual_seed(1), twice=twice)[0] for twice in (0.001, 1.0)]
+    assert textures(torch.zeros(0, dtype=torch.long)).shape == (0, 128, 128) and not torch.equal(*films)
+
+
 def test_twins_keep_clear_of_all_that_is_there():
     scenes = world.sample_scenes(20, generator=torch.Generator().manual_seed(2), objects=2)
     staging = world.stage(scenes, generator=torch.Generator().manual_seed(3))
