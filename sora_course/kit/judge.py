@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 
 from . import measure, world
-from .scenes import CAMERAS, MOTIONS, SPEEDS, Scene
+from .scenes import CAMERAS, MOTIONS, SPEEDS, SYMBOLS, Scene
 
 ATTRIBUTES = ("count", "colour", "shape", "motion", "speed", "size", "background", "camera", "kept")
 STILL_ATTRIBUTES = ("count", "colour", "shape", "size", "background")
 _PHASES = 24
+_WELL_INSIDE = 2  # pixels between an object and the frame's edge
 _UNCLEAR = 4.0  # a motion is read only if the nearest one is within so many tolerances
 
 
@@ -96,12 +97,33 @@ def _read_camera(video: torch.Tensor, background: str, objects: torch.Tensor) ->
     return min(CAMERAS, key=error)
 
 
-def _seen_whole(coverage: torch.Tensor) -> torch.Tensor:
-    """The numbers of the frames in which the object does not reach beyond the frame; of all, if there are not two of them."""
-    inner = coverage.clone()
-    inner[:, 1:-1, 1:-1] = 0
-    whole = (inner.amax((1, 2)) < 0.3).nonzero()[:, 0]  # an autoencoder paints the outermost pixels pale
-    return whole if len(whole) > 1 else torch.arange(len(coverage))
+def _seen_whole(coverage: torch.Tensor, margin: int = 1) -> torch.Tensor:
+    """The numbers of the frames in which the object keeps clear of the frame's edge by that many pixels.
+
+    If there are not two of them, those of a margin of one pixel; and if there are not two of these, all.
+    """
+    for width in (margin, 1):
+        edge = coverage.clone()
+        edge[:, width:-width, width:-width] = 0
+        whole = (edge.amax((1, 2)) < 0.3).nonzero()[:, 0]  # an autoencoder paints the outermost pixels pale
+        if len(whole) > 1:
+            return whole
+    return torch.arange(len(coverage))
+
+
+def _read_shape(coverage: torch.Tensor) -> tuple[str, int]:
+    """The shape, and the number of the frame in which it was read: the first that seems to show the whole object.
+
+    Where an autoencoder painted the edge pale, what the frame cuts seems whole, and half a cross is read as a 4. So the first frame
+    in which the object is well inside is read instead, if there it has a fifth more area or is found to be a symbol.
+    """
+    first, inside = (int(_seen_whole(coverage, margin)[0]) for margin in (1, _WELL_INSIDE))
+    shape = measure.read_shape(coverage[first])
+    if shape in SYMBOLS or inside == first:
+        return shape, first
+    later = measure.read_shape(coverage[inside])
+    was_cut = coverage[inside].sum() > 1.2 * coverage[first].sum()
+    return (later, inside) if was_cut or later in SYMBOLS else (shape, first)
 
 
 def _is_kept(seen: ThingSeen, area_of_pixel: float) -> bool:
@@ -114,7 +136,7 @@ def _is_kept(seen: ThingSeen, area_of_pixel: float) -> bool:
     if bool((area < measure.MIN_AREA / 2).any()) or any(measure.pieces(frame, area_of_pixel) != 1 for frame in coverage):
         return False
     jump = torch.hypot(x.diff(), y.diff()).max()
-    whole = _seen_whole(coverage)
+    whole = _seen_whole(coverage, _WELL_INSIDE)
     one_step = whole.diff() == 1
     if jump > 0.55 or bool((area[whole].log().diff()[one_step].abs() > 0.5).any()):
         return False
@@ -146,13 +168,11 @@ def read(video: torch.Tensor) -> Reading:
     for thing in seen:
         if float(thing.coverage[0].sum()) * measure.pixel_area(video) < measure.MIN_AREA:
             continue
-        number = int(_seen_whole(thing.coverage)[0])
-        first = thing.coverage[number]
-        thing.shape = measure.read_shape(first)
+        thing.shape, number = _read_shape(thing.coverage)
         if video.shape[1] > 1:
             thing.motion, thing.speed = _read_motion(thing, reading.camera)
             thing.kept = _is_kept(thing, measure.pixel_area(video))
-        thing.size = measure.read_size(first, thing.shape, _grown(thing, reading.camera, number))
+        thing.size = measure.read_size(thing.coverage[number], thing.shape, _grown(thing, reading.camera, number))
     return reading
 
 
