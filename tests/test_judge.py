@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 import torch
 
-from sora_course.kit import world
+from sora_course.kit import measure, world
 from sora_course.kit.judge import ATTRIBUTES, STILL_ATTRIBUTES, judge
 from sora_course.kit.scenes import sample_scenes, scene
+from sora_course.kit.shapes import textures
 
 
 def shares(films, scenes):
@@ -52,6 +53,29 @@ def test_what_is_cut_is_not_read_there_though_its_edge_is_pale(shape, paleness):
     assert not torch.equal(pale, films) and shares(pale, cut)["all"] == 1
     other = scene("blue", "4" if shape == "cross" else "cross", "left", size="small", camera="pan right")
     assert shares(pale, [other] * 6)["shape"] == 0
+
+
+@pytest.mark.parametrize("shape", world.SYMBOLS)
+def test_what_becomes_small_has_its_own_outline_in_common_and_no_other(shape):
+    x, y, pixel = world.pixel_centres(64, 64)
+    others = {"ring": "circle", "star": "ring", "cross": "ring", "heart": "ring", "triangle": "ring", "circle": "ring", "square": "ring"}
+
+    def covered(name, radius):
+        outline = textures(torch.tensor([world.SHAPES.index(name)]))
+        return world.coverage_of(outline, torch.tensor([[[0.013, -0.02, radius, 0.0, 0.0]]]), x, y, pixel)[0]
+
+    for radius in (0.2, 0.12, 0.08):  # 0.08 is two and a half pixels
+        assert measure.outlines_in_common(torch.cat([covered(shape, 0.5), covered(shape, radius)])) > 0.8
+        assert measure.outlines_in_common(torch.cat([covered(shape, 0.5), covered(others[shape], radius)])) < 0.62
+
+
+def test_a_thing_that_shrinks_to_a_few_pixels_is_kept_and_one_whose_hole_closes_is_not():
+    ring = [scene("blue", "ring", "shrinking", size="small", speed="fast")] * 4
+    disc = [scene("blue", "circle", "shrinking", size="small", speed="fast")] * 4
+    films, filled = (world.render(s, generator=torch.Generator().manual_seed(0), num_frames=25) for s in (ring, disc))
+    assert shares(films, ring)["kept"] == 1
+    share = torch.linspace(0, 1, 25)[:, None, None]
+    assert shares(films.lerp(filled, share), ring)["kept"] == 0
 
 
 def test_stills(generator):

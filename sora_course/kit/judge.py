@@ -23,6 +23,7 @@ ATTRIBUTES = ("count", "colour", "shape", "motion", "speed", "size", "background
 STILL_ATTRIBUTES = ("count", "colour", "shape", "size", "background")
 _PHASES = 24
 _WELL_INSIDE = 2  # pixels between an object and the frame's edge
+_IN_COMMON = 0.62  # a thing is kept if more than that of its first and last outline lies in both
 _UNCLEAR = 4.0  # a motion is read only if the nearest one is within so many tolerances
 
 
@@ -142,10 +143,7 @@ def _is_kept(seen: ThingSeen, area_of_pixel: float) -> bool:
         return False
     if seen.motion in ("ink", "spinning"):
         return True
-    axis = torch.linspace(-1, 1, 32)
-    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
-    ends = measure.look(coverage, x, y, 1.6 * (area / 2).sqrt(), points)[whole[[0, -1]]]
-    return float(measure.overlap(ends[0], ends[1])) > 0.55
+    return measure.outlines_in_common(coverage[whole[[0, -1]]]) > _IN_COMMON
 
 
 def _grown(seen: ThingSeen, camera: str, number: int) -> float:

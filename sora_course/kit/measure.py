@@ -95,6 +95,24 @@ def overlap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.minimum(a, b).sum((-2, -1)) / torch.maximum(a, b).sum((-2, -1)).clamp(min=1e-6)
 
 
+def outlines_in_common(coverage: torch.Tensor) -> float:
+    """How much of the outlines that two frames (2, h, w) show lies in both, brought to one size: 0..1.
+
+    Of the one that covers more the fine parts are blurred until it is as coarse as the pixels make the other, for in six pixels a
+    ring has no hole.
+    """
+    area, x, y = moments(coverage)
+    radius = 1.6 * (area / 2).sqrt()
+    pixel = 2 / min(coverage.shape[-2:]) / radius  # (2,), in radii
+    blur = (pixel.max() ** 2 - pixel**2).sqrt()
+    axis = torch.linspace(-1, 1, 32)
+    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
+    tent, steps = torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0]) / 9, torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+    steps = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1)[:, :, None, None]  # (5, 5, 1, 1, 2)
+    seen = [look(coverage[[i]], x[[i]], y[[i]], radius[[i]], points + blur[i] * steps)[0] for i in range(2)]
+    return float(overlap(*(torch.einsum("abhw,a,b->hw", one, tent, tent) for one in seen)))
+
+
 def _symbol_overlaps(frame: torch.Tensor) -> torch.Tensor:
     """How well each symbol, at the same area and centroid, covers the frame's (h, w) object: (7,) in 0..1."""
     area, centre_x, centre_y = moments(frame[None])
