@@ -167,9 +167,9 @@ def films_to_read(
         staging = replace(staging, **{name: torch.cat([getattr(staging, name), getattr(added, name)]) for name in _OF_THINGS})
         first, last = (torch.cat([outlines, textures(added.texture)]) for outlines in (first, last))
     if vae is None:
-        films = _paint(staging, first, last, looked_at(frames))
+        films = paint_changing(staging, first, last, looked_at(frames))
     else:
-        films = some_frames(_encoded_and_decoded(vae, _paint(staging, first, last, torch.arange(frames))))
+        films = some_frames(_encoded_and_decoded(vae, paint_changing(staging, first, last, torch.arange(frames))))
     noise = torch.randn(films.shape, generator=generator) * 0.06
     return films + noise * torch.rand(n, 1, 1, 1, 1, generator=generator), answers, where
 
@@ -187,8 +187,8 @@ def _place(track: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return place.where(inside[:, None], float("nan"))
 
 
-def _paint(staging: world.Staging, first: torch.Tensor, last: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """Those frames of the staged films in which the outlines first and last (n, r, r) turn into each other."""
+def paint_changing(staging: world.Staging, first: torch.Tensor, last: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """Those frames of the staged films (b, 3, t, h, w) in which the outlines first and last (n, r, r) turn into each other."""
     frames = staging.tracks.shape[1]
     x, y, pixel = world.pixel_centres(*staging.size)
     empty = [world.backdrop(*world.BACKDROPS[kind], frames, *staging.size)[:, which] for kind in staging.behind.tolist()]
