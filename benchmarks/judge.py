@@ -1,8 +1,8 @@
 """How far the judge can be trusted: python benchmarks/judge.py [--films 400] [--threads 2]
 
 Of true films of the training side, as they are and after the shipped autoencoder, it prints how many the judge finds right: of films
-as they come, and of those whose thing the frame cuts in the first one. And of films whose thing becomes spoilt on the way it prints
-how many are taken for kept, by how much of the true outline is left at the end.
+as they come, and of those whose thing reaches the frame's edge to begin with. And of films whose thing becomes spoilt on the way it
+prints how many are taken for kept, by how much of the outline, at the same place and size, still lies in the true one.
 """
 
 import argparse
@@ -21,7 +21,7 @@ LEFT = (0.0, 0.45, 0.6, 0.75, 1.01)  # of an outline
 
 
 def staged(n: int, frames: int, generator: torch.Generator, *, cut: bool, motions: set[str]) -> tuple[list[world.Scene], world.Staging]:
-    """Scenes with one thing of such a motion, staged; with cut, only those in which the thing reaches beyond the first frame."""
+    """Scenes with one thing of such a motion, staged; with cut, only those in which the thing reaches the edge of the first frame."""
     scenes, parts = [], []
     x, y, pixel = world.pixel_centres(64, 64)
     while len(scenes) < n:
@@ -38,6 +38,7 @@ def staged(n: int, frames: int, generator: torch.Generator, *, cut: bool, motion
 
 @torch.no_grad()
 def verdicts(films: torch.Tensor, scenes: list[world.Scene], vae: torch.nn.Module | None) -> list[dict[str, bool]]:
+    """What the judge says of films (b, 3, t, h, w), with a vae after the autoencoder."""
     found = []
     for i in range(0, len(films), 32):
         part = films[i : i + 32]
@@ -63,7 +64,7 @@ def main() -> None:
             for name, autoencoder in (("as they are", None), ("after the autoencoder", vae)):
                 found = verdicts(films, scenes, autoencoder)
                 right = ", ".join(f"{key} {sum(v[key] for v in found)}" for key in ("all", "shape", "kept"))
-                print(f"{frames} frames, {'cut in the first' if cut else 'any'}, {name}: of {len(films)} {right}", flush=True)
+                print(f"{frames} frames, {'cut to begin with' if cut else 'any'}, {name}: of {len(films)} {right}", flush=True)
     for frames in (17, 25):
         scenes, staging = staged(args.films, frames, generator, cut=False, motions=stays - {"spinning"})  # its outline isn't compared
         whole = textures(staging.texture)

@@ -99,14 +99,15 @@ def _read_camera(video: torch.Tensor, background: str, objects: torch.Tensor) ->
 
 
 def _seen_whole(coverage: torch.Tensor, margin: int = 1) -> torch.Tensor:
-    """The numbers of the frames in which the object keeps clear of the frame's edge by that many pixels.
+    """The numbers of the frames in which the object is there and keeps clear of the frame's edge by that many pixels.
 
     If there are not two of them, those of a margin of one pixel; and if there are not two of these, all.
     """
+    there = measure.moments(coverage)[0] >= measure.MIN_AREA / 2
     for width in (margin, 1):
         edge = coverage.clone()
         edge[:, width:-width, width:-width] = 0
-        whole = (edge.amax((1, 2)) < 0.3).nonzero()[:, 0]  # an autoencoder paints the outermost pixels pale
+        whole = (there & (edge.amax((1, 2)) < 0.3)).nonzero()[:, 0]  # an autoencoder paints the outermost pixels pale
         if len(whole) > 1:
             return whole
     return torch.arange(len(coverage))
@@ -115,8 +116,8 @@ def _seen_whole(coverage: torch.Tensor, margin: int = 1) -> torch.Tensor:
 def _read_shape(coverage: torch.Tensor) -> tuple[str, int]:
     """The shape, and the number of the frame in which it was read: the first that seems to show the whole object.
 
-    Where an autoencoder painted the edge pale, what the frame cuts seems whole, and half a cross is read as a 4. So the first frame
-    in which the object is well inside is read instead, if there it has a fifth more area or is found to be a symbol.
+    Where an autoencoder painted the edge pale, what the frame cuts seems whole, and half a cross is read as a 4. So where no symbol is
+    found, the first frame in which the object is well inside is read instead, if it has a fifth more area there or is a symbol.
     """
     first, inside = (int(_seen_whole(coverage, margin)[0]) for margin in (1, _WELL_INSIDE))
     shape = measure.read_shape(coverage[first])

@@ -96,10 +96,9 @@ def overlap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def outlines_in_common(coverage: torch.Tensor) -> float:
-    """How much of the outlines that two frames (2, h, w) show lies in both, brought to one size: 0..1.
+    """The overlap of what two frames (2, h, w) show, brought to one area and centre: 0..1.
 
-    Of the one that covers more the fine parts are blurred until it is as coarse as the pixels make the other, for in six pixels a
-    ring has no hole.
+    The larger one is blurred until it is as coarse as the pixels make the smaller, for a ring that covers six pixels shows no hole.
     """
     area, x, y = moments(coverage)
     radius = 1.6 * (area / 2).sqrt()
