@@ -81,7 +81,7 @@ def test_a_thing_that_vanishes_is_not_kept():
     four = [scene("blue", "4", "still", size="small")]
     films = world.render(four, generator=torch.Generator().manual_seed(0))
     paper = world.backdrop("paper", "still", 17, 64, 64)
-    left = int(((films[0] - paper).abs().sum((0, 1, 2)) > 0.1).nonzero()[0, 0])
+    left = int((measure.coverages(films[0], "paper")["blue"][0].amax(0) > 0.5).nonzero()[0, 0])
     moved = paper + (films - paper).roll(1 - left, -1)
     moved[:, :, 9:] = paper[:, 9:]
     verdict = judge(moved, four)[0]
