@@ -13,8 +13,7 @@ import torch
 from sora_course.kit import world
 from sora_course.kit.judge import judge
 from sora_course.kit.shapes import textures
-from sora_course.kit.training import autocast
-from sora_course.reading_lessons import paint_changing, seen_alike, spoil
+from sora_course.reading_lessons import encoded_and_decoded, paint_changing, seen_alike, spoil
 from sora_course.sora import TextToVideo
 
 LEFT = (0.0, 0.45, 0.6, 0.75, 1.01)  # of an outline
@@ -36,19 +35,6 @@ def staged(n: int, frames: int, generator: torch.Generator, *, cut: bool, motion
     return scenes[:n], replace(staging, behind=behind, film=torch.arange(n), colour=colour, texture=texture, tracks=tracks)
 
 
-@torch.no_grad()
-def verdicts(films: torch.Tensor, scenes: list[world.Scene], vae: torch.nn.Module | None) -> list[dict[str, bool]]:
-    """What the judge says of films (b, 3, t, h, w), with a vae after the autoencoder."""
-    found = []
-    for i in range(0, len(films), 32):
-        part = films[i : i + 32]
-        if vae is not None:
-            with autocast("cpu"):
-                part = vae.decode(vae.encode(part)).float().clamp(-1, 1)
-        found += judge(part, scenes[i : i + 32])
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--films", type=int, default=400)
@@ -61,8 +47,8 @@ def main() -> None:
         for cut in (False, True):
             scenes, staging = staged(args.films, frames, generator, cut=cut, motions=stays if cut else set(world.MOTIONS))
             films = world.paint(staging)
-            for name, autoencoder in (("as they are", None), ("after the autoencoder", vae)):
-                found = verdicts(films, scenes, autoencoder)
+            for name, seen in (("as they are", films), ("after the autoencoder", encoded_and_decoded(vae, films))):
+                found = judge(seen, scenes)
                 right = ", ".join(f"{key} {sum(v[key] for v in found)}" for key in ("all", "shape", "kept"))
                 print(f"{frames} frames, {'cut to begin with' if cut else 'any'}, {name}: of {len(films)} {right}", flush=True)
     for frames in (17, 25):
@@ -72,8 +58,8 @@ def main() -> None:
         near = torch.tensor([[0.0, 0.0, 0.3, 0.0, 0.0]]).expand(len(whole), -1)  # where all of it is seen
         left = seen_alike(whole, last, near, (64, 64))
         films = paint_changing(staging, whole, last, torch.arange(frames))
-        for name, autoencoder in (("as they are", None), ("after the autoencoder", vae)):
-            kept = torch.tensor([v["kept"] for v in verdicts(films, scenes, autoencoder)])
+        for name, seen in (("as they are", films), ("after the autoencoder", encoded_and_decoded(vae, films))):
+            kept = torch.tensor([v["kept"] for v in judge(seen, scenes)])
             bands = [(left >= low) & (left < high) for low, high in zip(LEFT, LEFT[1:])]
             passed = ", ".join(f"{low:.0%} and more: {int(kept[band].sum())} of {int(band.sum())}" for low, band in zip(LEFT, bands))
             print(f"{frames} frames, spoilt on the way, {name}; kept, by what is left: {passed}", flush=True)

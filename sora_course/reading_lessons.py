@@ -169,7 +169,7 @@ def films_to_read(
     if vae is None:
         films = paint_changing(staging, first, last, looked_at(frames))
     else:
-        films = some_frames(_encoded_and_decoded(vae, paint_changing(staging, first, last, torch.arange(frames))))
+        films = some_frames(encoded_and_decoded(vae, paint_changing(staging, first, last, torch.arange(frames))))
     noise = torch.randn(films.shape, generator=generator) * 0.06
     return films + noise * torch.rand(n, 1, 1, 1, 1, generator=generator), answers, where
 
@@ -206,7 +206,8 @@ def paint_changing(staging: world.Staging, first: torch.Tensor, last: torch.Tens
 
 
 @torch.no_grad()
-def _encoded_and_decoded(vae: nn.Module, films: torch.Tensor) -> torch.Tensor:
+def encoded_and_decoded(vae: nn.Module, films: torch.Tensor) -> torch.Tensor:
+    """Films (b, 3, t, h, w) as they come back from the autoencoder."""
     with autocast(films.device):
         return torch.cat([vae.decode(vae.encode(part)).float() for part in films.split(32)])
 
